@@ -1,0 +1,59 @@
+# make demo | test | lint | study | bench | lock -- each makes .venv from the pinned lock when it is missing or older.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.complete
+# One thread a process unless a command asks for more: numerical libraries oversubscribe small machines.
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: help demo study test test-fast lint format bench lock clean
+
+help:
+	@sed -n 's/^#: //p' $(MAKEFILE_LIST)
+
+$(STAMP): requirements.lock requirements-cuda.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it with PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@if $(PY) -c 'import importlib.metadata as m, sys; sys.exit(not any("nvidia" in r or "cuda" in r for r in m.requires("torch")))'; then \
+		echo "this torch is built for CUDA: installing the libraries that it names"; \
+		$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-cuda.lock; \
+	fi
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
+	touch $@
+
+#: make .venv      the environment, from the lock
+.venv: $(STAMP)
+
+#: make demo       everything once, small, on this CPU (two cores: under 15 minutes)
+demo: $(STAMP)
+	$(PY) launch.py experiment=demo
+
+#: make study      the demo at length (two cores: about two hours); rewrites docs/study.md
+study: $(STAMP)
+	$(PY) launch.py experiment=study
+
+#: make test       the whole test suite
+test: $(STAMP)
+	$(PY) -m pytest tests -m "not slow" -n 2 --dist loadfile
+	$(PY) -m pytest tests -m slow
+
+#: make test-fast  the fast part of it
+test-fast: $(STAMP)
+	$(PY) -m pytest tests -m "not slow" -n 2 --dist loadfile -q
+
+#: make lint       ruff and mypy --strict
+lint: $(STAMP)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: $(STAMP)
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+clean:
+	rm -rf $(VENV) outputs build dist *.egg-info src/*.egg-info

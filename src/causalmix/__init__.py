@@ -1,0 +1,1 @@
+"""CausalMix: what each kind of data is worth, given the state of the pool."""

@@ -1,0 +1,91 @@
+"""Files that are whole or absent, and fingerprints of what they hold."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from causalmix.errors import CausalMixError, RecordError
+
+
+class DiskFullError(CausalMixError, OSError):
+    """The disk filled up while a file was written; the file of before, if any, is untouched."""
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Call ``write`` on a temporary neighbour of ``path``, sync it, and move it into place.
+
+    A reader sees the old file or the new one, never a part: the temporary name is unique, the data
+    and the folder entry are synced, and a failure leaves nothing behind.
+
+    Raises
+    ------
+    DiskFullError
+        Where no space is left, naming the file and what to do.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(
+                f"no space left on the disk while writing {path}; nothing that was there is lost. "
+                f"Free some space and run the same command again: what is complete is not repeated."
+            ) from error
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as JSON, atomically. NaN and infinity are refused: JSON has no such numbers."""
+    text = json.dumps(content, indent=1, sort_keys=False, allow_nan=False)
+    write_atomically(path, lambda temporary: _write_text(temporary, text + "\n"))
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a damaged one is named instead of guessed at.
+
+    Raises
+    ------
+    RecordError
+        Where the file is not whole JSON (a half-written or flipped file).
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RecordError(
+            f"{path} is not whole JSON ({error}). It was cut short or damaged; "
+            f"delete it and run the same command again."
+        ) from error
+
+
+def fingerprint(content: Any, length: int = 16) -> str:
+    """Hash JSON-like content into ``length`` hexadecimal digits; the order of keys does not matter."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:length]
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

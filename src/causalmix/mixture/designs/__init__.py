@@ -1,0 +1,1 @@
+"""Designs: how a run's mixture is chosen, one file a family."""
