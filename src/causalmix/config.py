@@ -163,6 +163,7 @@ class TrainConfig:
     n_epochs: int = 1  # passes over the manifest
     max_length: int = 256  # tokens a packed row
     batch_rows: int = 2  # packed rows an optimiser step
+    rows_per_pass: int = 0  # packed rows a forward pass, gradients accumulated; 0 = all of the step's
     lr_peak: float = 2e-3
     lr_final_fraction: float = 0.0  # cosine down to this share of the peak
     warmup_fraction: float = 0.1
@@ -235,6 +236,7 @@ class EstimatorConfig:
     kind: str = MISSING  # causal_forest | linear_dml | own_state | no_orthogonalisation | no_covariates
     state: str = "pool"  # covariates X: pool (one mean a feature) | domain (one a feature and domain)
     coordinates: str = "log"
+    log_offset: float = 0.0  # eps in log(T + eps); 0 refuses runs with a share of zero
     per_outcome: bool = True  # fit each ability, then average
     n_trees: int = 1000
     min_samples_leaf: int = 10
@@ -262,7 +264,7 @@ class PolicyConfig:
 class TargetConfig:
     """The pool, size and limits the mixture is wanted for."""
 
-    state: dict[str, float] | None = None  # by hand, in the table's units: {hes: .3, math.hes: .1, ...}
+    state: dict[str, float] | None = None  # by hand, in the table's units: {hes: .3, hes.math: .1, ...}
     state_file: str | None = None  # a state.json written by `causalmix pool state`
     n_samples: int | None = None  # documents the target run trains on; null: as the sweep's runs
     available: dict[str, int] | None = None  # documents a domain in the target pool
@@ -302,16 +304,18 @@ class AnalysisConfig:
 
 @dataclass
 class StudyConfig:
-    """The whole loop: sweep, analysis, confirmation, report."""
+    """The whole loop: sweep, analysis, confirmation on swapped pools, report."""
 
+    name: str = "study"
     n_proxies: int = 160
-    n_replicates: int = 4  # runs repeated with another training seed, for the seed spread
-    policies: list[str] = field(default_factory=lambda: ["causalmix_a"])  # confirmed beside the baselines
-    baselines: list[str] = field(default_factory=lambda: ["equal", "natural"])
-    estimators: list[str] = field(default_factory=list)  # ablations confirmed with the first policy
-    targets: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)  # name -> tau
-    n_seeds: int = 3
-    confirm_model: str = "small"
+    n_anchor_mixtures: int = 6  # mixtures on one pool, each trained again and again: spread against noise
+    n_replicates: int = 3  # trainings of each anchor mixture
+    policies: dict[str, PolicyConfig] = field(default_factory=dict)  # confirmed beside the shares below
+    ablations: dict[str, EstimatorConfig] = field(default_factory=dict)  # estimators for the first policy
+    shares: list[str] = field(default_factory=lambda: ["equal", "natural"])  # equal, natural
+    targets: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)  # pool -> {domain: {score: tau}}
+    n_seeds: int = 3  # trainings of each mixture on each target
+    confirm_model: ModelConfig | None = None  # the larger model
     confirm_sizes: list[int] = field(default_factory=lambda: [2])  # times the proxies' documents
     docs_file: str | None = None  # a Markdown page written from what was measured
 

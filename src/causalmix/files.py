@@ -50,10 +50,19 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write text as UTF-8, atomically."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    write_atomically(path, write)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as JSON, atomically. NaN and infinity are refused: JSON has no such numbers."""
     text = json.dumps(content, indent=1, sort_keys=False, allow_nan=False)
-    write_atomically(path, lambda temporary: _write_text(temporary, text + "\n"))
+    write_text(path, text + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -77,10 +86,6 @@ def fingerprint(content: Any, length: int = 16) -> str:
     """Hash JSON-like content into ``length`` hexadecimal digits; the order of keys does not matter."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:length]
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -57,7 +57,8 @@ def allocate(
     over = [k for k in range(len(domains)) if counts[k] > most[k]]
     if over:
         named = name_some(
-            f"{domains[k]} ({counts[k]} asked; {available[domains[k]]} documents x {repeats_max:g} repeats = {most[k]})"
+            f"{domains[k]} ({counts[k]} asked; {available[domains[k]]} documents x {repeats_max:g} repeats "
+            f"= {most[k]})"
             for k in over
         )
         largest = min(math.floor(most[k] / shares[k]) for k in over)

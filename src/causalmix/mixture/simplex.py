@@ -125,6 +125,12 @@ def feasible_box(
         )
     documents = np.array([count_allowed(available[name], repeats_max) for name in domains], dtype=np.float64)
     cap = np.minimum(1.0, documents / n_samples)
+    if documents.sum() < n_samples:
+        named = name_some(f"{name} {available[name]}" for name in domains)
+        raise MixtureError(
+            f"a run of {n_samples} documents is more than {repeats_max:g} repeats of the pool allow "
+            f"({int(documents.sum())}: {named}). Lower train.n_samples or raise mixture.repeats_max."
+        )
     scarce = [name for name, most in zip(domains, cap) if most < least]
     if scarce:
         named = name_some(f"{name} ({available[name]} documents)" for name in scarce)
@@ -132,12 +138,6 @@ def feasible_box(
             f"{named}: too few for the floor of {least:g} in a run of {n_samples} documents with at most "
             f"{repeats_max:g} repeats. Lower mixture.floor or train.n_samples, raise mixture.repeats_max, "
             "or give these domains more documents."
-        )
-    if documents.sum() < n_samples:
-        named = name_some(f"{name} {available[name]}" for name in domains)
-        raise MixtureError(
-            f"a run of {n_samples} documents is more than {repeats_max:g} repeats of the pool allow "
-            f"({int(documents.sum())}: {named}). Lower train.n_samples or raise mixture.repeats_max."
         )
     return Box(domains, np.full(len(domains), least), cap)
 
@@ -213,10 +213,11 @@ def _fill(shape: Floats, low: Floats, high: Floats, mass: float) -> Floats:
     before = after - 1
     part = (mass - totals[before]) / (totals[after] - totals[before])
     scale = breakpoints[before] + part * (breakpoints[after] - breakpoints[before])
-    return np.clip(scale * shape, low, high)
+    filled: Floats = np.clip(scale * shape, low, high)
+    return filled
 
 
 def _is_share(share: object) -> bool:
     if isinstance(share, bool) or not isinstance(share, (int, float, np.integer, np.floating)):
         return False
-    return math.isfinite(share) and 0.0 <= share <= 1.0 + SUM_TOLERANCE
+    return math.isfinite(float(share)) and 0.0 <= float(share) <= 1.0 + SUM_TOLERANCE

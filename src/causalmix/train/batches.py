@@ -9,7 +9,7 @@ without labels at the end of its row. Labels are already shifted: ``labels[r, t]
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -42,6 +42,13 @@ class Batch:
     documents: list[int]
     n_tokens: int
     n_targets: int
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the same batch on a device."""
+        if device.type == "cpu":
+            return self
+        names = ("input_ids", "position_ids", "labels")
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
 
 @dataclass(frozen=True)
@@ -163,7 +170,7 @@ def build_batch(store: TokenStore, rows: tuple[tuple[int, ...], ...], max_length
         at = 0
         for start, stop in row_spans:
             size = stop - start
-            tokens = store.tokens[start:stop]
+            tokens = store.tokens[start:stop].astype(np.int64)
             inputs[row, at : at + size] = tokens
             positions[row, at : at + size] = counting[:size]
             labels[row, at : at + size - 1] = np.where(store.labels[start + 1 : stop], tokens[1:], IGNORED)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
+from torch.nn.functional import cross_entropy
 
 from causalmix.train.batches import IGNORED, Batch
 
@@ -37,7 +37,9 @@ def block_causal_mask(position_ids: torch.Tensor) -> torch.Tensor | None:
     return same.tril_()
 
 
-def hidden_states(model: PreTrainedModel, input_ids: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
+def hidden_states(
+    model: PreTrainedModel, input_ids: torch.Tensor, position_ids: torch.Tensor
+) -> torch.Tensor:
     """Run the decoder over packed rows.
 
     Returns
@@ -65,4 +67,4 @@ def sum_loss(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     where = batch.labels.flatten().ne(IGNORED).nonzero().squeeze(1)
     logits = model.get_output_embeddings()(states.flatten(0, 1).index_select(0, where))
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    return F.cross_entropy(logits, batch.labels.flatten().index_select(0, where), reduction="sum")
+    return cross_entropy(logits, batch.labels.flatten().index_select(0, where), reduction="sum")

@@ -1,22 +1,26 @@
-"""Models: Qwen2 built from a config, or a pretrained one by pinned name or local folder."""
+"""The models that runs start from: built from a config, loaded from a shared base, or pretrained."""
 
 from __future__ import annotations
 
-import re
+import json
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load_file
 
 from causalmix.config import ModelConfig
 from causalmix.errors import TrainError
+from causalmix.train.checkpoint import hash_file
+from causalmix.train.pretrained import DTYPES, load_pretrained
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-FAMILIES = ("llama", "qwen2", "qwen3")  # full attention and a plain linear head; each tested packed
+__all__ = ["build_model", "check_base", "count_parameters", "load_base", "load_pretrained"]
+
+BASE_FORMAT = 1  # of base.json
 
 
 def build_model(
@@ -51,7 +55,7 @@ def build_model(
     if cfg.source == "config":
         return _build_from_config(cfg, vocab_size, seed, eos_id, pad_id)
     if cfg.source == "pretrained":
-        return _load_pretrained(cfg, vocab_size)
+        return load_pretrained(cfg, vocab_size)
     raise TrainError(f"model.source={cfg.source!r} is not one of config, pretrained.")
 
 
@@ -60,19 +64,67 @@ def count_parameters(model: PreTrainedModel) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def choose_device(device: str) -> torch.device:
-    """Turn ``auto``, ``cpu`` or ``cuda`` into a device that is there.
+def check_base(path: Path) -> dict[str, Any]:
+    """Read ``base.json`` and check the weights beside it.
 
     Raises
     ------
     TrainError
-        For any other name, or for cuda where there is none.
+        Where a file is missing or not what was written.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise TrainError(f"train.device={device!r} is not one of auto, cpu, cuda.")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise TrainError("train.device=cuda, but torch sees no GPU here: use train.device=auto or cpu.")
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    try:
+        facts = json.loads((path / "base.json").read_text())
+        intact = facts["format"] == BASE_FORMAT and facts["sha256"] == hash_file(path / "model.safetensors")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainError(
+            f"The base {path} cannot be read ({error}): delete the folder, it is made again."
+        ) from error
+    if not intact:
+        raise TrainError(
+            f"The weights of the base {path} are not what was written: delete the folder, it is made again."
+        )
+    return dict(facts)
+
+
+def load_base(path: Path) -> PreTrainedModel:
+    """Build a fresh model with the weights of a base.
+
+    The files are read and checked once a process; each call returns a model of its own.
+
+    Parameters
+    ----------
+    path : Path
+        From :func:`ensure_base`.
+
+    Returns
+    -------
+    PreTrainedModel
+        On the CPU, in evaluation mode.
+    """
+    from transformers import Qwen2ForCausalLM
+
+    config, weights = _read_base(Path(path))
+    with torch.random.fork_rng(devices=[]):
+        model = Qwen2ForCausalLM(config)
+    parameters = dict(model.named_parameters())
+    if {name: p.shape for name, p in parameters.items()} != {name: w.shape for name, w in weights.items()}:
+        raise TrainError(
+            f"The weights of the base {path} do not fit its config.json: delete it, it is made again."
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.data = weights[name].clone()
+    ready: PreTrainedModel = model.eval()
+    return ready
+
+
+@lru_cache(maxsize=4)
+def _read_base(path: Path) -> tuple[Any, dict[str, torch.Tensor]]:
+    from transformers import Qwen2Config
+
+    check_base(path)
+    config = Qwen2Config.from_pretrained(path, attn_implementation="sdpa", local_files_only=True)
+    return config, load_file(path / "model.safetensors")
 
 
 def _build_from_config(
@@ -105,52 +157,3 @@ def _build_from_config(
         model = Qwen2ForCausalLM(config)
     ready: PreTrainedModel = model.to(DTYPES[cfg.dtype]).eval()
     return ready
-
-
-def _load_pretrained(cfg: ModelConfig, vocab_size: int) -> PreTrainedModel:
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    if not cfg.path:
-        raise TrainError("model.source=pretrained needs model.path: a Hugging Face name or a local folder.")
-    is_local = Path(cfg.path).is_dir()
-    if not is_local and not COMMIT.fullmatch(cfg.revision or ""):
-        raise TrainError(
-            f"model.path={cfg.path!r} is no local folder, so it is read as a Hugging Face name, and model.revision="
-            f"{cfg.revision!r} is not a commit. Pin one of 40 hexadecimal digits: model.revision=<commit>."
-        )
-    where: dict[str, Any] = {"trust_remote_code": False} | ({} if is_local else {"revision": cfg.revision})
-    try:
-        config = AutoConfig.from_pretrained(cfg.path, **where)
-        check_family(config, cfg.path)
-        # use_safetensors: weights in a pickle are refused.
-        model = AutoModelForCausalLM.from_pretrained(
-            cfg.path, config=config, dtype=DTYPES[cfg.dtype], use_safetensors=True, attn_implementation="sdpa", **where
-        )
-    except (OSError, KeyError, ValueError) as error:
-        if isinstance(error, TrainError):
-            raise
-        raise TrainError(f"model.path={cfg.path!r} cannot be loaded: {error}") from error
-    n_embeddings = model.get_input_embeddings().num_embeddings
-    if n_embeddings < vocab_size:
-        raise TrainError(
-            f"{cfg.path} has {n_embeddings} embeddings, the pool's tokenizer {vocab_size} tokens: they do not belong "
-            "together. Prepare the pool with the model's own tokenizer (pool.tokenizer.kind=pretrained)."
-        )
-    ready: PreTrainedModel = model.eval()
-    return ready
-
-
-def check_family(config: Any, path: str) -> None:
-    """Refuse a model whose attention or head the packed forward pass would get wrong.
-
-    Raises
-    ------
-    TrainError
-        For a family that is not tested, or one with sliding windows.
-    """
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if config.model_type not in FAMILIES or kinds != {"full_attention"}:
-        raise TrainError(
-            f"{path} is a {config.model_type} with {', '.join(sorted(kinds))}; supported are the families "
-            f"{', '.join(FAMILIES)} with full attention."
-        )

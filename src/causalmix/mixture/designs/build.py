@@ -83,7 +83,8 @@ def _build_dirichlet(
         )
     if cfg.prior not in ("natural", "equal"):
         raise MixtureError(
-            f"mixture.prior={cfg.prior}{nearest_name(cfg.prior, ('natural', 'equal'))}; allowed: natural, equal."
+            f"mixture.prior={cfg.prior}{nearest_name(cfg.prior, ('natural', 'equal'))}; "
+            "allowed: natural, equal."
         )
     box = feasible_box(n_samples, available, cfg.repeats_max, cfg.floor)
     centre = natural if cfg.prior == "natural" else _share_equally(domains)
@@ -112,8 +113,8 @@ def _choose_weights(
         raise MixtureError(
             "mixture=fixed needs mixture.weights={domain: share, ...} or mixture.file=mixture.json."
             if cfg.kind == "fixed"
-            else "mixture=policy has no weights: they are found when the run is submitted, from policy=... and "
-            "runs=SWEEP-or-table; give both to launch.py, or take mixture=fixed."
+            else "mixture=policy has no weights: they are found when the run is submitted, from policy=... "
+            "and runs=SWEEP-or-table; give both to launch.py, or take mixture=fixed."
         )
     return cfg.weights
 

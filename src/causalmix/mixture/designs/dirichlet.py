@@ -117,6 +117,7 @@ class DirichletDesign:
             for k in worst
         )
         return (
-            f"only {n_kept} of {n_proposed} Dirichlet mixtures stay below the shares the pool can give: {named}. "
+            f"only {n_kept} of {n_proposed} Dirichlet mixtures stay below the shares the pool can give: "
+            f"{named}. "
             "Lower train.n_samples, raise mixture.repeats_max, or raise mixture.concentration_min."
         )

@@ -1,0 +1,1 @@
+"""From a table of runs to a mixture: roles, coordinates, estimators, policies, checks and a report."""

@@ -1,0 +1,169 @@
+"""How good an answer is: its gain with an interval, its spread over refits, its support."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from analysis.coordinates import to_log
+from analysis.estimators.effects import Effects
+from analysis.estimators.fit import fit_effects, lighten
+from analysis.policies.propose import propose
+from analysis.roles import Roles
+from analysis.target import Target
+from causalmix.config import EstimatorConfig, PolicyConfig
+
+Floats = NDArray[np.float64]
+
+SPREAD_CANDIDATES = 20_000  # candidate mixtures of a policy that is only refitted
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its two-sided interval, points."""
+
+    estimate: float
+    low: float
+    high: float
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether the whole interval lies above zero."""
+        return self.low > 0
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far a policy's mixture moves over refits on half of the runs.
+
+    Attributes
+    ----------
+    mixtures : ndarray (n_refits, K)
+    sd : ndarray (K,)
+        Standard deviation of each share.
+    l1 : float
+        Mean L1 distance to the answer on all runs; 2 is the largest there is.
+    """
+
+    mixtures: Floats
+    sd: Floats
+    l1: float
+
+
+@dataclass(frozen=True)
+class Support:
+    """How far the question and the answer lie from what the runs have seen.
+
+    Attributes
+    ----------
+    leverage, leverage_limit : float
+        Residual leverage of the mixture, and the 95th percentile of the runs' own.
+    distance, distance_limit : float
+        Mahalanobis distance of the target's state, and the 95th percentile of the runs' own.
+    outside : tuple of str
+        State features of the target outside the range of the runs.
+    """
+
+    leverage: float
+    leverage_limit: float
+    distance: float
+    distance_limit: float
+    outside: tuple[str, ...]
+
+    @property
+    def mixture_is_supported(self) -> bool:
+        """Whether the leverage stays below its limit."""
+        return self.leverage <= self.leverage_limit
+
+    @property
+    def state_is_supported(self) -> bool:
+        """Whether the state lies among the runs' states."""
+        return self.distance <= self.distance_limit and not self.outside
+
+
+def make_interval(estimate: float, variance: float, confidence: float) -> Interval:
+    """Return the two-sided normal interval at ``confidence``."""
+    from scipy.stats import norm
+
+    half = float(norm.ppf(0.5 + confidence / 2)) * math.sqrt(max(variance, 0.0))
+    return Interval(estimate, estimate - half, estimate + half)
+
+
+def estimate_gain(effects: Effects, target: Target, mixture: Floats, confidence: float) -> Interval:
+    """Return the predicted gain of a mixture over the reference at the target's state, points."""
+    estimate, variance = effects.gain(target.x, mixture, target.reference)
+    return make_interval(estimate, variance, confidence)
+
+
+def refit_halves(
+    roles: Roles,
+    target: Target,
+    estimator: EstimatorConfig,
+    policy: PolicyConfig,
+    answer: Floats,
+    *,
+    n_refits: int,
+    seed: int,
+    progress: bool,
+) -> Spread | None:
+    """Refit on random halves of the runs (a bootstrap's duplicates would leak across folds) and ask again.
+
+    Returns
+    -------
+    Spread or None
+        None where no refit was asked for.
+    """
+    if n_refits < 2:
+        return None
+    light = lighten(estimator, 0.5)
+    quick = PolicyConfig(**{**vars(policy), "n_candidates": min(policy.n_candidates, SPREAD_CANDIDATES)})
+    quick.n_best = min(policy.n_best, quick.n_candidates)
+    rng = np.random.default_rng([seed, 31])
+    mixtures = []
+    for i in tqdm(range(n_refits), desc="half-sample refits", disable=None if progress else True, leave=False):
+        half = np.sort(rng.choice(roles.n_runs, roles.n_runs // 2, replace=False))
+        part = roles.take(half)
+        effects = fit_effects(part, light, seed + 1 + i).effects
+        mixtures.append(propose(effects, part, target, quick).weights)
+    stacked = np.array(mixtures)
+    return Spread(stacked, stacked.std(axis=0, ddof=1), float(np.abs(stacked - answer).sum(axis=1).mean()))
+
+
+def measure_support(roles: Roles, target: Target, mixture: Floats) -> Support:
+    """Compare the leverage of the mixture and the state of the target with those of the runs.
+
+    The residual of Z is taken from its linear prediction by X, or from its mean where T was randomised.
+    """
+    ones = np.ones((roles.n_runs, 1))
+    design = ones if roles.randomised or not roles.x_names else np.hstack([ones, roles.X])
+    at_target = np.ones(1) if design.shape[1] == 1 else np.concatenate([[1.0], target.x])
+    coefficients = np.linalg.lstsq(design, roles.Z, rcond=None)[0]
+    residuals = roles.Z - design @ coefficients
+    inverse = np.linalg.pinv(residuals.T @ residuals, hermitian=True)
+    own = np.einsum("nk,kj,nj->n", residuals, inverse, residuals)
+    offset = to_log(mixture, roles.log_offset) - at_target @ coefficients
+    distance, limit, outside = _measure_state(roles, target)
+    return Support(
+        leverage=float(offset @ inverse @ offset),
+        leverage_limit=float(np.quantile(own, 0.95)),
+        distance=distance,
+        distance_limit=limit,
+        outside=outside,
+    )
+
+
+def _measure_state(roles: Roles, target: Target) -> tuple[float, float, tuple[str, ...]]:
+    if not roles.x_names:
+        return 0.0, 0.0, ()
+    centred = roles.X - roles.X.mean(axis=0)
+    inverse = np.linalg.pinv(np.atleast_2d(np.cov(centred, rowvar=False)), hermitian=True)
+    own = np.sqrt(np.einsum("nd,de,ne->n", centred, inverse, centred))
+    d = target.x - roles.X.mean(axis=0)
+    low, high = roles.X.min(axis=0), roles.X.max(axis=0)
+    beyond = (target.x < low) | (target.x > high)
+    outside = tuple(name for name, out in zip(roles.x_names, beyond) if out)
+    return float(np.sqrt(d @ inverse @ d)), float(np.quantile(own, 0.95)), outside

@@ -1,0 +1,94 @@
+"""What a check is: a class with a code, a title and one question to a fitted analysis."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.estimators.fit import Fitted
+from analysis.roles import Roles
+from analysis.target import Target
+from causalmix.config import AnalysisConfig
+
+PASSED, WARNING, FAILED, SKIPPED = "passed", "warning", "failed", "not applicable"
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One line of checks.json.
+
+    Attributes
+    ----------
+    code, title : str
+    status : str
+        passed | warning | failed | not applicable. A failed check blocks the analysis unless it is allowed.
+    value : float or None
+        The number that was judged.
+    message : str
+        What was found.
+    action : str
+        What to do about it; empty where nothing is.
+    """
+
+    code: str
+    title: str
+    status: str
+    value: float | None
+    message: str
+    action: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON-like content."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a check may look at.
+
+    Attributes
+    ----------
+    roles : Roles
+    frame : DataFrame
+        The whole runs table, replicates included.
+    cfg : AnalysisConfig
+    target : Target or None
+        Absent before the target is read.
+    fitted : Fitted or None
+        Absent before the fit.
+    predicted : ndarray (n,) or None
+        Out-of-fold effect part ``theta(x_i)' z_i`` of every run.
+    """
+
+    roles: Roles
+    frame: pd.DataFrame
+    cfg: AnalysisConfig
+    target: Target | None = None
+    fitted: Fitted | None = None
+    predicted: NDArray[np.float64] | None = None
+
+
+class Check(ABC):
+    """One question. ``before_fit`` checks run on the table alone, and a failure stops the analysis there."""
+
+    code: ClassVar[str]
+    title: ClassVar[str]
+    before_fit: ClassVar[bool] = False
+
+    @abstractmethod
+    def run(self, evidence: Evidence) -> CheckResult:
+        """Judge the evidence."""
+
+    def say(self, status: str, value: float | None, message: str, action: str = "") -> CheckResult:
+        """Return a result under this check's code; a value that is not finite is left out."""
+        number = None if value is None or not np.isfinite(value) else float(value)
+        return CheckResult(self.code, self.title, status, number, message, action)
+
+    def skip(self, why: str) -> CheckResult:
+        """Return "not applicable" with the reason."""
+        return self.say(SKIPPED, None, why)

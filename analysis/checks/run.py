@@ -1,0 +1,50 @@
+"""Running the checks, and stopping where one of them must be passed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from analysis.checks.check import FAILED, Check, CheckResult, Evidence
+from analysis.checks.identification import BadControl, Confounding, ConstantState, Overlap
+from analysis.checks.quality import Calibration, RankAgreement, SampleSize, SeedNoise, TargetSupport
+from causalmix.errors import AnalysisError, ConfigError, name_some, nearest_name
+
+CHECKS: tuple[type[Check], ...] = (
+    ConstantState,
+    BadControl,
+    Confounding,
+    Overlap,
+    TargetSupport,
+    SampleSize,
+    Calibration,
+    RankAgreement,
+    SeedNoise,
+)
+
+
+def check_allowed(codes: Sequence[str]) -> None:
+    """Refuse codes of checks that do not exist."""
+    known = [check.code for check in CHECKS]
+    unknown = [code for code in codes if code not in known]
+    if unknown:
+        named = name_some(f"'{code}'{nearest_name(code, known)}" for code in unknown)
+        raise ConfigError(f"allow_failed_checks: no check {named}; allowed: {', '.join(known)}.")
+
+
+def run_checks(evidence: Evidence, *, before_fit: bool) -> list[CheckResult]:
+    """Run the checks of one stage, and stop at those that failed and were not allowed.
+
+    Raises
+    ------
+    AnalysisError
+        Names every such check, what it found and what to do.
+    """
+    results = [check().run(evidence) for check in CHECKS if check.before_fit == before_fit]
+    stopped = [r for r in results if r.status == FAILED and r.code not in evidence.cfg.allow_failed_checks]
+    if stopped:
+        said = " ".join(f"[{r.code}] {r.message} {r.action}" for r in stopped)
+        codes = ",".join(r.code for r in stopped)
+        raise AnalysisError(
+            f"{said} To go on all the same, and have it said in the report: allow_failed_checks=[{codes}]."
+        )
+    return results

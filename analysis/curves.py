@@ -1,0 +1,113 @@
+"""How effects change with the state: curves along each feature, and a small tree of rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.answer import Interval, make_interval
+from analysis.estimators.effects import Effects
+from analysis.roles import Roles
+from analysis.target import Target
+
+Floats = NDArray[np.float64]
+
+N_GRID = 21
+
+
+@dataclass(frozen=True)
+class Curve:
+    """theta along one state feature, the others at the target's state.
+
+    Attributes
+    ----------
+    feature : str
+    grid : ndarray (m,)
+        From the 5th to the 95th percentile of the runs.
+    theta, low, high : ndarray (m, K)
+        Points per unit of log share.
+    at_target : float
+        The target's own value.
+    """
+
+    feature: str
+    grid: Floats
+    theta: Floats
+    low: Floats
+    high: Floats
+    at_target: float
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A group of runs whose effects are alike: its rule, size and mean theta (K,)."""
+
+    rule: str
+    n_runs: int
+    theta: Floats
+
+
+def read_theta(effects: Effects, x: Floats, confidence: float) -> list[Interval]:
+    """Return theta of every domain at the state ``x`` with its interval."""
+    theta, variance = effects.theta(x), np.diag(effects.covariance(x))
+    return [make_interval(float(t), float(v), confidence) for t, v in zip(theta, variance)]
+
+
+def draw_curves(effects: Effects, roles: Roles, target: Target, confidence: float) -> list[Curve]:
+    """Trace theta along each state feature; none for a state-agnostic fit."""
+    from scipy.stats import norm
+
+    if not effects.x_names:
+        return []
+    z = float(norm.ppf(0.5 + confidence / 2))
+    grids = [np.linspace(*np.quantile(roles.X[:, j], [0.05, 0.95]), N_GRID) for j in range(len(roles.x_names))]
+    states = np.repeat(target.x[None, :], N_GRID * len(grids), axis=0)
+    for j, grid in enumerate(grids):
+        states[j * N_GRID : (j + 1) * N_GRID, j] = grid
+    theta = effects.thetas(states)
+    half = z * np.sqrt(np.clip(np.einsum("mkk->mk", effects.covariances(states)), 0.0, None))
+    parts = [slice(j * N_GRID, (j + 1) * N_GRID) for j in range(len(grids))]
+    return [
+        Curve(name, grids[j], theta[p], theta[p] - half[p], theta[p] + half[p], float(target.x[j]))
+        for j, (name, p) in enumerate(zip(roles.x_names, parts))
+    ]
+
+
+def grow_summary(effects: Effects, roles: Roles, depth: int = 2) -> list[Leaf]:
+    """Summarise theta over the runs' states by one small tree (the idea of econml's SingleTreeCateInterpreter).
+
+    The tree is grown on the fitted theta of any family, so it explains the fit, not the data.
+    """
+    from sklearn.tree import DecisionTreeRegressor
+
+    if not effects.x_names:
+        return []
+    theta = effects.thetas(roles.X)
+    tree = DecisionTreeRegressor(
+        max_depth=depth, min_samples_leaf=max(5, roles.n_runs // 10), random_state=0
+    ).fit(roles.X, theta)
+    leaves = tree.apply(roles.X)
+    rules = _read_rules(tree.tree_, roles.x_names)
+    return [
+        Leaf(rules[leaf], int((leaves == leaf).sum()), theta[leaves == leaf].mean(axis=0))
+        for leaf in sorted(set(leaves.tolist()))
+    ]
+
+
+def _read_rules(tree: object, names: tuple[str, ...]) -> dict[int, str]:
+    """Return the path to every leaf as text."""
+    left, right = tree.children_left, tree.children_right  # type: ignore[attr-defined]
+    feature, threshold = tree.feature, tree.threshold  # type: ignore[attr-defined]
+    rules: dict[int, str] = {}
+    stack: list[tuple[int, list[str]]] = [(0, [])]
+    while stack:
+        node, path = stack.pop()
+        if left[node] == -1:
+            rules[node] = " and ".join(path) or "all runs"
+            continue
+        name, cut = names[feature[node]], threshold[node]
+        stack.append((int(left[node]), [*path, f"{name} <= {cut:.4g}"]))
+        stack.append((int(right[node]), [*path, f"{name} > {cut:.4g}"]))
+    return rules

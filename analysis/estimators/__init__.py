@@ -1,0 +1,1 @@
+"""Estimators of theta(x), the marginal effect of log shares; one file a family."""

@@ -1,0 +1,65 @@
+"""What every estimator answers: effects with their covariance, at any state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.coordinates import to_log
+
+Floats = NDArray[np.float64]
+
+
+class Effects(ABC):
+    """A fitted ``theta(x) = d E[Y | do(T), X = x] / d log T``, points per unit of log share.
+
+    Attributes
+    ----------
+    domains : tuple of str
+        The K domains.
+    x_names : tuple of str
+        The d state features that theta depends on; empty for a state-agnostic fit.
+    log_offset : float
+        eps in ``log(T + eps)``.
+    """
+
+    def __init__(self, domains: tuple[str, ...], x_names: tuple[str, ...], log_offset: float = 0.0):
+        self.domains = domains
+        self.x_names = x_names
+        self.log_offset = log_offset
+
+    @abstractmethod
+    def thetas(self, X: Floats) -> Floats:
+        """Return theta (m, K) at the states ``X`` (m, d)."""
+
+    @abstractmethod
+    def covariances(self, X: Floats) -> Floats:
+        """Return the covariance (m, K, K) of theta at the states ``X`` (m, d), positive semi-definite."""
+
+    def theta(self, x: Floats) -> Floats:
+        """Return theta (K,) at one state (d,)."""
+        return np.asarray(self.thetas(x[None, :])[0])
+
+    def covariance(self, x: Floats) -> Floats:
+        """Return the covariance (K, K) of theta at one state (d,)."""
+        return np.asarray(self.covariances(x[None, :])[0])
+
+    def predict(self, x: Floats, mixtures: Floats) -> Floats:
+        """Return the outcome (m,) of ``mixtures`` (m, K) at state x, up to one constant, in points."""
+        return np.asarray(to_log(mixtures, self.log_offset) @ self.theta(x))
+
+    def gain(self, x: Floats, mixture: Floats, reference: Floats) -> tuple[float, float]:
+        """Return the gain of ``mixture`` over ``reference`` (both (K,)) at state x, and its variance.
+
+        ``d' theta`` and ``d' V d`` with ``d = z(T) - z(q)``; points and squared points.
+        """
+        d = to_log(mixture, self.log_offset) - to_log(reference, self.log_offset)
+        return float(d @ self.theta(x)), float(max(d @ self.covariance(x) @ d, 0.0))
+
+
+def clip_to_psd(matrices: Floats) -> Floats:
+    """Set the negative eigenvalues of symmetric matrices (m, K, K) to zero."""
+    values, vectors = np.linalg.eigh((matrices + np.swapaxes(matrices, -1, -2)) / 2)
+    return np.asarray(np.einsum("mik,mk,mjk->mij", vectors, np.clip(values, 0.0, None), vectors))

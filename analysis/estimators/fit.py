@@ -1,0 +1,100 @@
+"""From a config to a fitted estimator."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from analysis.estimators.causal_forest import fit_forest
+from analysis.estimators.effects import Effects
+from analysis.estimators.linear import fit_constant, fit_linear, fit_own_state
+from analysis.estimators.nuisances import Residuals, residualise
+from analysis.estimators.s_learner import fit_surface
+from analysis.roles import Roles
+from causalmix.config import EstimatorConfig
+from causalmix.errors import AnalysisError, nearest_name
+
+Fit = Callable[[Roles, Residuals, EstimatorConfig, int], Effects]
+REFIT_TREES = 100  # trees of a forest that is only refitted to see how an answer moves
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family: its final stage, whether effects depend on the state, and how many runs it needs."""
+
+    fit: Fit
+    uses_state: bool
+    rows_needed: Callable[[int, int], int]  # (n_domains, n_features) -> runs
+
+
+FAMILIES: dict[str, Family] = {
+    "causal_forest": Family(fit_forest, True, lambda K, d: max(40, 4 * (K + 1))),
+    "linear_dml": Family(fit_linear, True, lambda K, d: max(20, 2 * K * (1 + d))),
+    "own_state": Family(fit_own_state, True, lambda K, d: max(20, 2 * (K + max(1, d // K)))),
+    "no_orthogonalisation": Family(fit_surface, True, lambda K, d: max(40, 2 * (K + d))),
+    "no_covariates": Family(fit_constant, False, lambda K, d: max(20, 2 * (K + 1))),
+}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fit with the residuals it was made from."""
+
+    effects: Effects
+    residuals: Residuals
+
+
+def check_estimator(roles: Roles, cfg: EstimatorConfig) -> None:
+    """Refuse an unknown family, and a table too small for the one named.
+
+    Raises
+    ------
+    AnalysisError
+        Names the number of runs needed.
+    """
+    if cfg.kind not in FAMILIES:
+        raise AnalysisError(
+            f"estimator.kind={cfg.kind}{nearest_name(cfg.kind, FAMILIES)}; allowed: {', '.join(FAMILIES)}."
+        )
+    needed = FAMILIES[cfg.kind].rows_needed(len(roles.domains), len(roles.x_names))
+    if roles.n_runs < needed:
+        raise AnalysisError(
+            f"{roles.n_runs} runs are too few: estimator={cfg.kind} with {len(roles.domains)} domains and "
+            f"{len(roles.x_names)} state features needs at least {needed}. Run more of the sweep"
+            + _suggest_smaller(roles, cfg.kind)
+        )
+
+
+def fit_effects(roles: Roles, cfg: EstimatorConfig, seed: int) -> Fitted:
+    """Residualise and fit.
+
+    Parameters
+    ----------
+    roles : Roles
+    cfg : EstimatorConfig
+    seed : int
+        Everything random derives from it: the same table, config and seed give the same bits.
+    """
+    seen = roles if FAMILIES[cfg.kind].uses_state else roles.forget_state()
+    residuals = residualise(seen, cfg.nuisance, seed)
+    return Fitted(FAMILIES[cfg.kind].fit(seen, residuals, cfg, seed), residuals)
+
+
+def lighten(cfg: EstimatorConfig, share: float) -> EstimatorConfig:
+    """Return the config of a refit on a share of the runs: fewer trees, leaves smaller in proportion."""
+    return dataclasses.replace(
+        cfg,
+        n_trees=min(cfg.n_trees, REFIT_TREES),
+        min_samples_leaf=max(5, round(cfg.min_samples_leaf * share)),
+    )
+
+
+def _suggest_smaller(roles: Roles, kind: str) -> str:
+    sizes = {
+        name: family.rows_needed(len(roles.domains), len(roles.x_names))
+        for name, family in FAMILIES.items()
+        if name != kind
+    }
+    enough = [f"{name} ({size})" for name, size in sizes.items() if size <= roles.n_runs]
+    return f", or take one of {', '.join(enough)}." if enough else "."

@@ -1,0 +1,52 @@
+"""From a config to a mixture: policies and baselines through one door."""
+
+from __future__ import annotations
+
+from analysis.estimators.effects import Effects
+from analysis.policies.causalmix_a import propose_a
+from analysis.policies.causalmix_s import propose_s
+from analysis.policies.plain import propose_best_observed, propose_equal, propose_fixed, propose_natural
+from analysis.policies.proposal import Policy, Proposal
+from analysis.policies.regmix import propose_regmix
+from analysis.roles import Roles
+from analysis.target import Target
+from causalmix.config import PolicyConfig
+from causalmix.errors import AnalysisError, nearest_name
+
+POLICIES: dict[str, Policy] = {
+    "causalmix_a": propose_a,
+    "causalmix_s": propose_s,
+    "regmix": propose_regmix,
+    "equal": propose_equal,
+    "natural": propose_natural,
+    "fixed": propose_fixed,
+    "best_observed": propose_best_observed,
+}
+
+
+def propose(effects: Effects, roles: Roles, target: Target, cfg: PolicyConfig) -> Proposal:
+    """Ask the policy that the config names for a mixture.
+
+    Raises
+    ------
+    AnalysisError
+        An unknown policy, or one whose needs are not met.
+    """
+    check_kind(cfg.kind, "policy.kind")
+    return POLICIES[cfg.kind](effects, roles, target, cfg)
+
+
+def check_kind(kind: str, key: str) -> None:
+    """Refuse an unknown policy or baseline, with the nearest right name."""
+    if kind not in POLICIES:
+        raise AnalysisError(f"{key}={kind}{nearest_name(kind, POLICIES)}; allowed: {', '.join(POLICIES)}.")
+
+
+def baseline_config(name: str, like: PolicyConfig) -> PolicyConfig:
+    """Return the config of a baseline by name, with its own numbers (RegMix's 128 best, seed 42)."""
+    check_kind(name, "baselines")
+    if name == "regmix":
+        return PolicyConfig(name=name, kind=name, n_best=128, seed=42)
+    return PolicyConfig(
+        name=name, kind=name, region=like.region, rho=like.rho, weights=like.weights, seed=like.seed
+    )

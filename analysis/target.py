@@ -1,0 +1,228 @@
+"""The question an analysis answers: which pool, which size, which limits, better than what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.roles import Roles
+from causalmix.config import TargetConfig
+from causalmix.errors import AnalysisError, name_some, nearest_name
+from causalmix.files import read_json
+from causalmix.mixture.simplex import Box, default_floor, feasible_box, project_to_box, validate_weights
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Target:
+    """The target pool as the policies see it.
+
+    Attributes
+    ----------
+    domains : tuple of str
+        The K domains, in the order of every array.
+    x : ndarray (d,)
+        State of the pool, the features of the fit in their order.
+    state : dict of str to float
+        The same by name, with whatever else was given.
+    reference : ndarray (K,)
+        q, what a gain is measured against; inside the box.
+    natural : ndarray (K,)
+        The pool's own shares, as far as they are known.
+    box : Box
+        Floors and caps at the target's size.
+    n_samples : int or None
+        Documents the target run trains on.
+    available : dict of str to int or None
+        Documents a domain.
+    repeats_max : float
+    pool_fingerprint : str or None
+    notes : tuple of str
+        What was assumed where nothing was given.
+    """
+
+    domains: tuple[str, ...]
+    x: Floats
+    state: dict[str, float]
+    reference: Floats
+    natural: Floats
+    box: Box
+    n_samples: int | None
+    available: dict[str, int] | None
+    repeats_max: float
+    pool_fingerprint: str | None
+    notes: tuple[str, ...]
+
+
+def build_target(
+    cfg: TargetConfig, roles: Roles, *, state_names: Sequence[str], n_samples_runs: int | None
+) -> Target:
+    """Read the target off the config, a state file, or the runs themselves.
+
+    Parameters
+    ----------
+    cfg : TargetConfig
+    roles : Roles
+    state_names : sequence of str
+        Every state the table knows (``hes``, ``hes.math``): what a state by hand may name.
+    n_samples_runs : int or None
+        Documents a run of the sweep, where all runs agree.
+
+    Returns
+    -------
+    Target
+
+    Raises
+    ------
+    AnalysisError
+        A state that is incomplete, unknown or not finite; counts of unknown domains; a reference that cannot be.
+    """
+    notes: list[str] = []
+    measured = _read_state_file(cfg.state_file) if cfg.state_file else {}
+    state = _read_state(cfg, measured, roles, state_names, notes)
+    available = _read_available(cfg, measured, roles.domains)
+    n_samples = cfg.n_samples if cfg.n_samples is not None else n_samples_runs
+    box = _build_box(cfg, roles.domains, available, n_samples, notes)
+    natural = _read_natural(measured, available, roles, notes)
+    wanted = _choose_reference(cfg, natural, roles.domains)
+    reference = project_to_box(wanted, box)
+    if np.any(reference <= 0):
+        named = name_some(d for d, share in zip(roles.domains, reference) if share <= 0)
+        raise AnalysisError(
+            f"the reference gives {named} a share of 0, and log shares need a positive one: take "
+            "target.reference=equal or a positive target.floor."
+        )
+    if np.abs(reference - wanted).max() > 1e-6:
+        notes.append("The reference broke a floor or cap of the target and was moved to the nearest mixture.")
+    fingerprint = measured.get("pool_fingerprint")
+    return Target(
+        domains=roles.domains,
+        x=np.array([state[name] for name in roles.x_names]),
+        state=state,
+        reference=reference,
+        natural=natural,
+        box=box,
+        n_samples=n_samples,
+        available=available,
+        repeats_max=cfg.repeats_max,
+        pool_fingerprint=str(fingerprint) if fingerprint else None,
+        notes=tuple(notes),
+    )
+
+
+def _read_state_file(path: str) -> dict[str, Any]:
+    if not Path(path).is_file():
+        raise AnalysisError(f"target.state_file={path}: no such file (a pool's state.json is wanted).")
+    content = read_json(Path(path))
+    if not isinstance(content, dict) or not isinstance(content.get("state"), dict):
+        raise AnalysisError(
+            f"target.state_file={path}: a state.json with the object 'state' is wanted; "
+            "write one with `causalmix pool state`."
+        )
+    return content
+
+
+def _read_state(
+    cfg: TargetConfig,
+    measured: Mapping[str, Any],
+    roles: Roles,
+    state_names: Sequence[str],
+    notes: list[str],
+) -> dict[str, float]:
+    if cfg.state is not None and measured:
+        raise AnalysisError("target.state and target.state_file are both given: keep one of them.")
+    if cfg.state is None and not measured:
+        if roles.x_names:
+            notes.append(
+                "No state of the target was given (target.state, target.state_file): the mean state of the "
+                "runs was taken."
+            )
+        return {name: float(roles.X[:, j].mean()) for j, name in enumerate(roles.x_names)}
+    given: Mapping[str, Any] = cfg.state if cfg.state is not None else measured["state"]
+    source = "target.state" if cfg.state is not None else f"target.state_file={cfg.state_file}"
+    unknown = [name for name in given if name not in state_names] if cfg.state is not None else []
+    if unknown:
+        named = name_some(f"'{name}'{nearest_name(name, state_names)}" for name in unknown)
+        raise AnalysisError(f"{source}: unknown {named}; the table's states: {name_some(state_names, 40)}.")
+    wrong = [name for name, v in given.items() if not isinstance(v, (int, float)) or not math.isfinite(v)]
+    if wrong:
+        raise AnalysisError(f"{source}: {name_some(wrong)} must be finite numbers, in the table's own units.")
+    missing = [name for name in roles.x_names if name not in given]
+    if missing:
+        raise AnalysisError(
+            f"{source}: the fit also reads {name_some(missing, 20)}; give them"
+            + (", or take estimator.state=pool." if any("." in name for name in missing) else ".")
+        )
+    return {str(name): float(value) for name, value in given.items()}
+
+
+def _read_available(
+    cfg: TargetConfig, measured: Mapping[str, Any], domains: tuple[str, ...]
+) -> dict[str, int] | None:
+    given = cfg.available if cfg.available is not None else measured.get("available")
+    if given is None:
+        return None
+    unknown = [name for name in given if name not in domains]
+    missing = [name for name in domains if name not in given]
+    if unknown or missing:
+        faults = [f"unknown '{name}'{nearest_name(name, domains)}" for name in unknown]
+        faults += [f"no count for '{name}'" for name in missing]
+        raise AnalysisError(
+            f"documents of the target pool (target.available): {name_some(faults)}; "
+            f"the runs' domains: {name_some(domains, 50)}."
+        )
+    return {name: int(given[name]) for name in domains}
+
+
+def _build_box(
+    cfg: TargetConfig,
+    domains: tuple[str, ...],
+    available: dict[str, int] | None,
+    n_samples: int | None,
+    notes: list[str],
+) -> Box:
+    if available is not None and n_samples is not None:
+        return feasible_box(n_samples, available, cfg.repeats_max, cfg.floor)
+    lacking = "target.available" if available is None else "target.n_samples"
+    notes.append(f"{lacking} is not known: no domain is capped by the documents it has.")
+    # As large a pool as can be: the floor is still checked.
+    return feasible_box(1_000_000, dict.fromkeys(domains, 1_000_000), 1.0, cfg.floor)
+
+
+def _read_natural(
+    measured: Mapping[str, Any], available: dict[str, int] | None, roles: Roles, notes: list[str]
+) -> Floats:
+    if isinstance(measured.get("natural"), dict):
+        return validate_weights(measured["natural"], roles.domains)
+    if available is not None and sum(available.values()) > 0:
+        counts = np.array([available[name] for name in roles.domains], dtype=np.float64)
+        return np.asarray(counts / counts.sum())
+    notes.append(
+        "The natural shares of the target pool are not known (target.available, target.state_file): the mean "
+        "mixture of the runs stands in for them."
+    )
+    mean = roles.mixtures.mean(axis=0)
+    return np.asarray(mean / mean.sum())
+
+
+def _choose_reference(cfg: TargetConfig, natural: Floats, domains: tuple[str, ...]) -> Floats:
+    allowed = ("natural", "equal", "fixed")
+    if cfg.reference not in allowed:
+        raise AnalysisError(
+            f"target.reference={cfg.reference}{nearest_name(cfg.reference, allowed)}; "
+            f"allowed: {', '.join(allowed)}."
+        )
+    if cfg.reference == "fixed":
+        if cfg.reference_weights is None:
+            raise AnalysisError(
+                "target.reference=fixed needs target.reference_weights={domain: share, ...}."
+            )
+        return validate_weights(cfg.reference_weights, domains)
+    return natural if cfg.reference == "natural" else np.full(len(domains), 1.0 / len(domains))

@@ -1,0 +1,56 @@
+"""The one entry point: compose a config, check it, then run, sweep (-m) or do the whole loop.
+
+    python launch.py                                            one proxy run, here
+    python launch.py -m mixture=dirichlet 'seed=range(160)'     a sweep; typed again it finishes what is missing
+    python launch.py experiment=demo                            pool to mixture to report, small
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import hydra
+from hydra.core.plugins import Plugins
+from omegaconf import DictConfig, OmegaConf
+
+from causalmix.config import register_schemas
+from causalmix.entry import run_command
+from hydra_plugins.causalmix_sweeper.sweeper import CausalMixSweeper
+
+
+def fit_policy_weights(*, _root_: DictConfig) -> dict[str, float]:
+    """Resolve ``mixture=policy`` to numbers, on the submitting machine and never on a worker."""
+    from analysis.app import weights_for_launch
+
+    return weights_for_launch(_root_)
+
+
+def run(config: DictConfig) -> Any:
+    """Do one job: a single run, or the whole loop of a study."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    if plain["job"] == "study":
+        from analysis.app import answer_settings, write_confirmed_report
+        from causalmix.study.loop import Analyst, run_study
+        from causalmix.study.summary import present
+
+        return present(run_study(plain, Analyst(answer_settings, write_confirmed_report)), plain)
+    from causalmix.sweep.submit import run_single
+
+    return run_single(plain)
+
+
+def main() -> int:
+    """Register what Hydra must know before it composes, then hand over to it."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    register_schemas()
+    Plugins.instance().register(CausalMixSweeper)
+    OmegaConf.register_new_resolver("policy_weights", fit_policy_weights, use_cache=False, replace=True)
+    application = hydra.main(version_base="1.3", config_path="conf", config_name="config")(run)
+    return run_command(application, sys.argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

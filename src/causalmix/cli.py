@@ -1,0 +1,169 @@
+"""The ``causalmix`` command: pools, sweeps and tables, without a server."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from causalmix.errors import CausalMixError, ConfigError
+
+app = typer.Typer(
+    help="Pools, sweeps and runs tables of CausalMix. Settings are Hydra overrides, as in launch.py.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+pool_app = typer.Typer(help="Prepare and look at document pools.", no_args_is_help=True)
+app.add_typer(pool_app, name="pool")
+
+Overrides = Annotated[list[str] | None, typer.Argument(help="Hydra overrides: pool=jsonl pool.path=DIR ...")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def compose_config(overrides: list[str] | None) -> dict[str, Any]:
+    """Compose ``conf/config.yaml`` with overrides, outside of launch.py.
+
+    Raises
+    ------
+    ConfigError
+        Where ``conf/`` is not found or an override is wrong.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.plugins import Plugins
+    from omegaconf import OmegaConf
+
+    from causalmix.config import register_schemas
+    from hydra_plugins.causalmix_sweeper.sweeper import CausalMixSweeper
+
+    folder = find_conf()
+    register_schemas()
+    Plugins.instance().register(CausalMixSweeper)
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        plain = OmegaConf.to_container(compose("config", overrides=list(overrides or [])), resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def find_conf() -> Path:
+    """Find ``conf/``: in the working folder, else beside the source tree."""
+    for folder in (Path.cwd() / "conf", Path(__file__).resolve().parents[2] / "conf"):
+        if (folder / "config.yaml").exists():
+            return folder
+    raise ConfigError("no conf/config.yaml here; run the command in the project's folder")
+
+
+@pool_app.command("prepare")
+def prepare_pool(overrides: Overrides = None) -> None:
+    """Ingest, tokenise and score a pool, once; typed again it only checks."""
+    from causalmix.pool.prepare import prepare
+
+    from causalmix.sweep.points import to_config
+
+    plain = compose_config(overrides)
+    typer.echo(prepare(to_config(plain).pool, Path(plain["outputs"])))
+
+
+@pool_app.command("state")
+def write_pool_state(
+    output: Annotated[Path, typer.Argument(help="Where to write state.json.")], overrides: Overrides = None
+) -> None:
+    """Measure the state of a pool (all of it, or pool.candidate=...) for `python -m analysis`."""
+    from causalmix.pool.candidate import draw_candidates
+    from causalmix.pool.prepare import prepare
+    from causalmix.pool.state import measure_state, write_state
+    from causalmix.pool.store import open_pool
+
+    from causalmix.sweep.points import to_config
+
+    plain = compose_config(["pool.candidate.kind=all", *(overrides or [])])
+    config = to_config(plain)
+    pool = open_pool(prepare(config.pool, Path(plain["outputs"])))
+    candidates = draw_candidates(pool, config.pool.candidate, seed=config.pool.candidate.seed or config.seed)
+    write_state(output, pool, candidates, measure_state(pool, candidates))
+    typer.echo(output)
+
+
+@pool_app.command("describe")
+def describe_pool(
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    n_samples: Annotated[int | None, typer.Option(help="Target size, for the repeats available.")] = None,
+) -> None:
+    """Print sizes, tokens, repeats available and the state of a pool."""
+    from causalmix.pool.describe import describe
+    from causalmix.pool.prepare import prepare
+    from causalmix.pool.store import open_pool
+
+    from causalmix.sweep.points import to_config
+
+    plain = compose_config(overrides)
+    config = to_config(plain)
+    pool = open_pool(prepare(config.pool, Path(plain["outputs"])))
+    facts = describe(pool, n_samples or config.train.n_samples, config.mixture.repeats_max)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+    else:
+        print_rows(facts["domains"], f"{plain['pool']['name']}: {facts['n_documents']} documents")
+
+
+@app.command("status")
+def show_status(sweep: Path, as_json: AsJson = False) -> None:
+    """Count a sweep's runs and group its failures by cause; reads records alone."""
+    from causalmix.sweep.status import read_status
+
+    status = read_status(sweep)
+    if as_json:
+        typer.echo(json.dumps(status.to_dict(), indent=1))
+        return
+    counts = ", ".join(f"{n} {name}" for name, n in sorted(status.by_status.items()))
+    typer.echo(f"{sweep}: {status.asked} runs asked for: {counts}; {status.wall_s:.0f} s of training and evaluation")
+    for cause, n in list(status.causes.items())[:10]:
+        typer.echo(f"  {n} x {cause}")
+
+
+@app.command("table")
+def write_runs_table(runs: str, output: Path) -> None:
+    """Write the runs table of a sweep (or of several sources) as CSV or Parquet, by the ending."""
+    from causalmix.table.runs import load_runs, write_table
+
+    table = load_runs(runs, needs_state=False)
+    write_table(table.frame, output, needs_state=False)
+    for problem in table.problems:
+        typer.echo(f"left out: {problem}", err=True)
+    typer.echo(f"{output}: {len(table.frame)} runs")
+
+
+def print_rows(rows: list[dict[str, Any]], title: str) -> None:
+    """Print a list of equal dictionaries as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*rows[0], title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()))
+    Console().print(table)
+
+
+def main() -> None:
+    """Run the command; a user's mistake ends as one message and exit status 2."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from causalmix.entry import explain_hydra_error, find_cause
+
+    try:
+        app()
+    except CausalMixError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"error: {explain_hydra_error(str(error), str(find_cause(error)))}", file=sys.stderr)
+        sys.exit(ConfigError.exit_status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What every Hydra entry point does around Hydra: errors without tracebacks, nearest right names."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_type_hints
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from causalmix.config import AnalysisConfig, Config
+from causalmix.errors import CausalMixError, ConfigError, nearest_name
+
+
+def run_command(application: Callable[[], Any], arguments: Sequence[str]) -> int:
+    """Run a Hydra application; a user's mistake ends as one message and exit status 2.
+
+    Parameters
+    ----------
+    application : callable
+        What ``hydra.main`` returned.
+    arguments : sequence of str
+        ``sys.argv``: the overrides are looked at before Hydra sees them.
+
+    Returns
+    -------
+    int
+        Exit status: 0, or 2 for an error that the user can mend.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to us; we print them
+    try:
+        refuse_sweep_without_multirun(arguments[1:])
+        application()
+    except CausalMixError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+    except (HydraException, OmegaConfBaseException) as error:
+        cause = find_cause(error)
+        if isinstance(cause, CausalMixError):
+            print(f"error: {cause}", file=sys.stderr)
+        else:
+            print(f"error: {explain_hydra_error(str(error), str(cause))}", file=sys.stderr)
+        return ConfigError.exit_status
+    except KeyboardInterrupt:
+        print("stopped; what is complete stays. The same command goes on from here.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def refuse_sweep_without_multirun(arguments: Sequence[str]) -> None:
+    """Say what to type where ``seed=range(512)`` came without ``-m``.
+
+    Raises
+    ------
+    ConfigError
+        Where an override sweeps and neither ``-m`` nor ``--multirun`` was given.
+    """
+    if {"-m", "--multirun", "--help", "-h", "--hydra-help"} & set(arguments):
+        return
+    candidates = [text for text in arguments if "=" in text and not text.startswith("-")]
+    try:
+        overrides = OverridesParser.create().parse_overrides(candidates)
+    except HydraException:
+        return  # Hydra reports what it cannot parse better than we can
+    swept = [override.input_line or "" for override in overrides if override.is_sweep_override()]
+    if swept:
+        raise ConfigError(
+            f"{', '.join(swept)} asks for several runs, but -m was not given: one run takes one value. "
+            f"For a sweep type: python launch.py -m {' '.join(repr(text) for text in candidates)}"
+        )
+
+
+def find_cause(error: BaseException) -> BaseException:
+    """Follow an exception to the first one behind it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def explain_hydra_error(message: str, cause: str) -> str:
+    """Add the nearest right name to Hydra's word about an unknown key or group option."""
+    text = message if message == cause or cause in message else f"{message}\n{cause}"
+    option = re.search(r"Could not find '([^'/]+)/([^']+)'\s+Available options in '[^']+':\s+((?:\S+\s+)+?)Config", text)
+    if option:
+        group, given = option.group(1), option.group(2)
+        options = [name for name in option.group(3).split() if name != "schema"]
+        return f"{group}={given} is not one of {', '.join(options)}{nearest_name(given, options)}"
+    for pattern in (r"Could not override '([^']+)'", r"Key '([^']+)' is not in struct", r"Key '([^']+)' not in '"):
+        match = re.search(pattern, text)
+        if match:
+            given = match.group(1)
+            return (
+                f"unknown key '{given}'{suggest_key(given)}. "
+                f"Every key stands in src/causalmix/config.py.\n{first_line(text)}"
+            )
+    return text
+
+
+def suggest_key(given: str) -> str:
+    """Find the nearest right key part by part: the group first, then what stands in it."""
+    keys = known_keys()
+    found = ""
+    for part in given.split("."):
+        level = {key[len(found) :].split(".")[0] for key in keys if key.startswith(found)}
+        close = difflib.get_close_matches(part, sorted(level), n=1, cutoff=0.6)
+        if not close:
+            break
+        found += f"{close[0]}."
+    if found:
+        whole = found.count(".") > given.count(".")
+        return f" (did you mean '{found[:-1]}'?)" if whole else f" (did you mean something in '{found[:-1]}'?)"
+    leaves = {key.rsplit(".", 1)[-1]: key for key in keys}
+    close = difflib.get_close_matches(given.rsplit(".", 1)[-1], sorted(leaves), n=1, cutoff=0.6)
+    return f" (did you mean '{leaves[close[0]]}'?)" if close else ""
+
+
+def known_keys() -> list[str]:
+    """List every dotted key of the launch and the analysis config."""
+    return sorted({*_walk(Config), *_walk(AnalysisConfig)})
+
+
+def first_line(text: str) -> str:
+    """Return the first line that is not empty."""
+    return next((line for line in text.splitlines() if line.strip()), "")
+
+
+def _walk(node: type[Any], prefix: str = "") -> list[str]:
+    keys = []
+    hints = get_type_hints(node)
+    for item in fields(node):
+        keys.append(prefix + item.name)
+        inner = next((t for t in (hints[item.name], *get_args(hints[item.name])) if is_dataclass(t)), None)
+        if isinstance(inner, type):
+            keys.extend(_walk(inner, f"{prefix}{item.name}."))
+    return keys

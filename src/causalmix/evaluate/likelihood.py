@@ -1,0 +1,236 @@
+"""A model behind lm-eval's interface: likelihoods in packed batches, gathered at the labels.
+
+The same packed forward pass as in training. Logits exist at the scored positions only, a chunk at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lm_eval.api.model import TemplateLM
+
+from causalmix.errors import EvaluateError
+from causalmix.train.batches import IGNORED, build_batch, pack_best_fit
+from causalmix.train.forward import hidden_states
+from causalmix.train.tokens import TokenStore
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+LOGITS_AT_ONCE = 2**26  # elements: a quarter of a gigabyte in float32
+Encoded = tuple[tuple[str, str], list[int], list[int]]  # texts, context ids, continuation ids
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One packed batch of a set of requests.
+
+    Attributes
+    ----------
+    input_ids, position_ids : Tensor of int64, shape (rows, length)
+    where : Tensor of int64, shape (n_targets,)
+        Flat positions that predict a continuation token.
+    targets, owners : Tensor of int64, shape (n_targets,)
+        The tokens predicted there, and the request each belongs to.
+    """
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    where: torch.Tensor
+    targets: torch.Tensor
+    owners: torch.Tensor
+
+
+class LikelihoodLM(TemplateLM):  # type: ignore[misc]
+    """Likelihood requests of lm-eval on one model after another, with the requests tokenised and packed once.
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerFast
+    max_length : int
+        Tokens of context and continuation; a longer context loses its start.
+    batch_size : int
+        Requests a forward pass, of about equal length.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, max_length: int, batch_size: int) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.batch_size = batch_size
+        self.model: PreTrainedModel | None = None
+        self.n_truncated = 0  # requests of the last call that did not fit into max_length
+        self._layouts: dict[tuple[tuple[str, str], ...], tuple[list[Layout], int]] = {}
+
+    @property
+    def eot_token_id(self) -> int:
+        """The tokenizer's end of text."""
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Name under which lm-eval would cache requests."""
+        return str(self.tokenizer.name_or_path)
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
+        """Tokenise; None leaves special tokens to the tokenizer, as lm-eval's own model does."""
+        options = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
+        return list(self.tokenizer.encode(string, **options))
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """Render turns with the tokenizer's template."""
+        text = self.tokenizer.apply_chat_template(
+            chat_history, tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+        return str(text)
+
+    def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
+        """Score continuations; requests that were scored before are neither tokenised nor packed again."""
+        key = tuple(request.args for request in requests)
+        if key not in self._layouts:
+            encoded = [(pair, *self.encode_request(*pair)) for pair in key]
+            self._layouts[key] = self._lay_out(encoded)
+        layouts, self.n_truncated = self._layouts[key]
+        return self._run(layouts, len(key))
+
+    def encode_request(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Tokenise one request by lm-eval's rules."""
+        if context:
+            first, second = self._encode_pair(context, continuation)
+            return first, second
+        ids = self.tok_encode(continuation, add_special_tokens=False)
+        return ([self.prefix_token_id], ids) if ids[0] != self.prefix_token_id else (ids[:1], ids[1:])
+
+    def _loglikelihood_tokens(
+        self, requests: list[Encoded], disable_tqdm: bool = True, **_: Any
+    ) -> list[tuple[float, bool]]:
+        layouts, self.n_truncated = self._lay_out(requests)
+        return self._run(layouts, len(requests))
+
+    def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[float]:
+        """Refuse: no task of ours asks for it."""
+        raise EvaluateError(
+            "Rolling likelihoods (perplexity of whole texts) are not supported: choose another task."
+        )
+
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[str]:
+        """Generate greedily through lm-eval's own model, in this process."""
+        from lm_eval.models.huggingface import HFLM
+
+        assert self.model is not None
+        stock = HFLM(
+            pretrained=self.model,
+            tokenizer=self.tokenizer,
+            batch_size=self.batch_size,
+            max_length=self.max_length,
+        )
+        return list(stock.generate_until(list(requests), disable_tqdm=True))
+
+    def _lay_out(self, requests: Sequence[Encoded]) -> tuple[list[Layout], int]:
+        windows: list[tuple[int, list[int], int]] = []  # request, tokens, how many of the last are scored
+        n_truncated = 0
+        for owner, (_, context, continuation) in enumerate(requests):
+            if not context or not continuation:
+                raise EvaluateError(
+                    f"This request has no {'continuation' if context else 'context'} token: {requests[owner][0]}"
+                )
+            pieces = cut_windows(context, continuation, self.max_length)
+            n_truncated += len(context) + len(continuation) > self.max_length + 1
+            windows += [(owner, tokens, n_scored) for tokens, n_scored in pieces]
+        store = _store_windows(windows)
+        lengths = store.lengths()
+        owners = np.array([owner for owner, _, _ in windows])
+        layouts = []
+        order = np.argsort(-lengths, kind="stable")
+        for start in range(0, len(order), self.batch_size):
+            group = order[start : start + self.batch_size]
+            capacity = int(lengths[group[0]])
+            rows = tuple(tuple(group[row].tolist()) for row in pack_best_fit(lengths[group], capacity))
+            batch = build_batch(store, rows, capacity)
+            labels = batch.labels.flatten()
+            where = labels.ne(IGNORED).nonzero().squeeze(1)
+            n_scored = [windows[document][2] for document in batch.documents]
+            layouts.append(
+                Layout(
+                    input_ids=batch.input_ids,
+                    position_ids=batch.position_ids,
+                    where=where,
+                    targets=labels[where],
+                    owners=torch.from_numpy(np.repeat(owners[batch.documents], n_scored)),
+                )
+            )
+        return layouts, n_truncated
+
+    @torch.inference_mode()
+    def _run(self, layouts: list[Layout], n_requests: int) -> list[tuple[float, bool]]:
+        assert self.model is not None, "set model first"
+        device = self.model.device
+        head = self.model.get_output_embeddings()
+        chunk = max(1, LOGITS_AT_ONCE // head.weight.shape[0])
+        sums = torch.zeros(n_requests, dtype=torch.float64)
+        misses = torch.zeros(n_requests, dtype=torch.int64)
+        for layout in layouts:
+            states = hidden_states(self.model, layout.input_ids.to(device), layout.position_ids.to(device))
+            states = states.flatten(0, 1)
+            for part in range(0, len(layout.where), chunk):
+                span = slice(part, part + chunk)
+                targets = layout.targets[span].to(device)
+                logits = head(states.index_select(0, layout.where[span].to(device))).float()
+                chosen = logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(dim=1)
+                sums.index_add_(0, layout.owners[span], chosen.cpu().double())
+                misses.index_add_(0, layout.owners[span], logits.argmax(dim=1).ne(targets).cpu().long())
+        return [(total, missed == 0) for total, missed in zip(sums.tolist(), misses.tolist())]
+
+
+class AnswerLM(LikelihoodLM):
+    """Likelihood of answers to rendered chats: the answer's tokens are those that training learns.
+
+    lm-eval moves trailing white space of a context into the continuation. A rendered chat ends in a newline,
+    which no model was trained to predict; here the tokens that end beyond the context are scored alone.
+    """
+
+    def encode_request(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Tokenise the whole, as the pool does, and split it where the answer starts."""
+        encoding = self.tokenizer(
+            context + continuation, add_special_tokens=False, return_offsets_mapping=True
+        )
+        ids = list(encoding["input_ids"])
+        start = next(at for at, (_, stop) in enumerate(encoding["offset_mapping"]) if stop > len(context))
+        return ids[:start], ids[start:]
+
+
+def cut_windows(context: list[int], continuation: list[int], max_length: int) -> list[tuple[list[int], int]]:
+    """Cut a request into windows of ``max_length + 1`` tokens, the last of which is only predicted.
+
+    A context that is too long loses its start, as in lm-eval. A continuation that is longer than a window
+    alone is scored in pieces of half a window, each after as many tokens before it as fit.
+
+    Returns
+    -------
+    list of (tokens, n_scored)
+        The last ``n_scored`` tokens of each window are scored; together they are the continuation.
+    """
+    whole = context + continuation
+    piece = len(continuation) if len(continuation) <= max_length else max(1, max_length // 2)
+    windows = []
+    for start in range(len(context), len(whole), piece):
+        stop = min(start + piece, len(whole))
+        windows.append((whole[max(0, stop - max_length - 1) : stop], stop - start))
+    return windows
+
+
+def _store_windows(windows: list[tuple[int, list[int], int]]) -> TokenStore:
+    offsets = np.concatenate([[0], np.cumsum([len(tokens) for _, tokens, _ in windows])]).astype(np.int64)
+    labels = np.zeros(offsets[-1], dtype=np.uint8)
+    for stop, (_, _, n_scored) in zip(offsets[1:], windows):
+        labels[stop - n_scored : stop] = 1
+    tokens = np.fromiter(
+        (token for _, ids, _ in windows for token in ids), dtype=np.int64, count=int(offsets[-1])
+    )
+    return TokenStore(tokens=tokens, labels=labels, offsets=offsets)

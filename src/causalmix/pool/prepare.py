@@ -1,0 +1,199 @@
+"""Making a store, stage by stage: documents, tokenizer, tokens, reference LM, rater, scores.
+
+A finished store is checked and returned; an interrupted one goes on after its last whole stage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from causalmix.config import PoolConfig
+from causalmix.errors import PoolError
+from causalmix.files import fingerprint, read_json, write_json
+from causalmix.pool.demo.generate import GENERATOR_VERSION
+from causalmix.pool.ingest import Sources, find_sources
+from causalmix.pool.scores import SCORES_VERSION
+from causalmix.pool.stage import Summary, lock_folder, run_stage
+from causalmix.pool.store import FORMAT, POOL_FILE, hash_parts, measure_files, open_pool
+
+SOURCES = ("demo", "jsonl", "parquet")
+INPUTS_FILE = "inputs.json"
+
+
+def prepare(cfg: PoolConfig, outputs: Path, *, progress: bool = True) -> Path:
+    """Make the store of a pool, or find it made.
+
+    Parameters
+    ----------
+    cfg : PoolConfig
+        ``cfg.candidate`` plays no part: candidate pools are drawn from the store, run by run.
+    outputs : Path
+        The store is ``<outputs>/pools/<name>-<hash of inputs>``, unless ``cfg.store_dir`` says otherwise.
+    progress : bool
+        Show bars on a terminal.
+
+    Returns
+    -------
+    Path
+        The folder of the store, for :func:`~causalmix.pool.store.open_pool`.
+
+    Raises
+    ------
+    PoolError
+        For documents that cannot be used (all are named), settings that cannot work, or a ``store_dir`` that
+        holds another pool.
+    """
+    if cfg.source not in SOURCES:
+        raise PoolError(f"pool.source={cfg.source!r} is not one of {', '.join(SOURCES)}.")
+    sources = None if cfg.source == "demo" else find_sources(cfg)
+    inputs = describe_inputs(cfg, sources)
+    root = Path(cfg.store_dir) if cfg.store_dir else Path(outputs) / "pools" / f"{cfg.name}-{fingerprint(inputs, 12)}"
+    if (root / POOL_FILE).is_file() and _matches(root, inputs):
+        open_pool(root)
+        return root
+    with lock_folder(root), _all_threads():
+        if not (root / INPUTS_FILE).is_file():
+            _refuse_foreign(root)
+            write_json(root / INPUTS_FILE, inputs)
+        _matches(root, inputs)
+        if not (root / POOL_FILE).is_file():
+            _run_stages(cfg, sources, inputs, root, progress)
+    open_pool(root)
+    return root
+
+
+def describe_inputs(cfg: PoolConfig, sources: Sources | None) -> dict[str, Any]:
+    """Collect what decides a store's content: the documents' source and every setting but the candidates'.
+
+    Paths are left out (the content of files is hashed), and so is what changes time or memory alone.
+    """
+    settings = _as_plain(cfg)
+    for key in ("name", "path", "heldout_path", "store_dir", "candidate", "n_documents"):
+        settings.pop(key)
+    settings["scores"].pop("batch_tokens")
+    for part in (settings["tokenizer"], settings["scores"]["reference_lm"], settings["scores"]["rater"]):
+        part["path"] = identify_weights(part["path"])
+    made = {"generator": GENERATOR_VERSION, "n_documents": cfg.n_documents}
+    source = made if sources is None else {"files": sources.hash_content()}
+    return {"format": FORMAT, "scores_version": SCORES_VERSION, **source, **settings}
+
+
+def identify_weights(path: str | None) -> Any:
+    """Name a pretrained model: a Hub name as it is, a folder by the hashes of its files."""
+    if path is None or not Path(path).is_dir():
+        return path
+    hashes = {}
+    for file in sorted(Path(path).iterdir()):
+        if file.suffix in (".json", ".jinja", ".safetensors", ".model"):
+            with file.open("rb") as handle:
+                hashes[file.name] = hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+    return hashes
+
+
+def _run_stages(cfg: PoolConfig, sources: Sources | None, inputs: dict[str, Any], root: Path, progress: bool) -> None:
+    from causalmix.pool import stages
+
+    def run(name: str, build: Callable[[Path], Summary]) -> Summary:
+        return run_stage(root, name, partial(_timed, build))
+
+    documents = run("documents", lambda to: stages.build_documents(to, cfg, sources, progress=progress))
+    tokenizer = run("tokenizer", lambda to: stages.build_tokenizer(to, cfg, root))
+    tokens = run("tokens", lambda to: stages.build_tokens(to, cfg, root, progress=progress))
+    language_model = run("reference_lm", lambda to: stages.build_reference_lm(to, cfg, root, progress=progress))
+    rater = run("rater", lambda to: stages.build_rater(to, cfg, root, progress=progress))
+    identity = stages.identify_scores(inputs, str(tokenizer["fingerprint"]))
+    scores = run("scores", lambda to: stages.build_scores(to, cfg, root, identity, progress=progress))
+    parts = {
+        "documents": documents["sha256"],
+        "heldout": documents["heldout_sha256"],
+        "tokenizer": tokenizer["fingerprint"],
+        "tokens": tokens["sha256"],
+        "scores": scores["normaliser"]["fingerprint"],
+    }
+    stage_wall_s = {
+        name: summary["wall_s"]
+        for name, summary in (
+            ("documents", documents), ("tokenizer", tokenizer), ("tokens", tokens),
+            ("reference_lm", language_model), ("rater", rater), ("scores", scores),
+        )
+    }  # fmt: skip
+    write_json(
+        root / POOL_FILE,
+        {
+            "format": FORMAT,
+            "name": cfg.name,
+            "fingerprint": hash_parts(parts),
+            "parts": parts,
+            "domains": documents["domains"],
+            "n_documents": documents["n_documents"],
+            "counts": documents["counts"],
+            "heldout": documents["heldout"],
+            "vocab_size": tokenizer["vocab_size"],
+            "tokenizer_sha256": tokenizer["sha256"],
+            "token_dtype": tokens["dtype"],
+            **{key: tokens[key] for key in ("n_tokens", "n_target_tokens", "n_truncated", "n_without_target")},
+            "n_truncated_scores": scores["n_truncated"],
+            "normaliser": scores["normaliser"],
+            "reference_lm": language_model,
+            "rater": rater,
+            "stage_wall_s": stage_wall_s,
+            "files": measure_files(root),
+        },
+    )
+
+
+def _timed(build: Callable[[Path], Summary], folder: Path) -> Summary:
+    started = time.perf_counter()
+    summary = build(folder)
+    return {**summary, "wall_s": round(time.perf_counter() - started, 2)}
+
+
+def _matches(root: Path, inputs: dict[str, Any]) -> bool:
+    found = read_json(root / INPUTS_FILE)
+    if found == inputs:
+        return True
+    different = sorted(key for key in {*found, *inputs} if found.get(key) != inputs.get(key))
+    raise PoolError(
+        f"pool.store_dir={root} holds another pool (different: {', '.join(different)}). "
+        f"Choose another folder, or leave pool.store_dir unset to get one of its own."
+    )
+
+
+def _refuse_foreign(root: Path) -> None:
+    strangers = sorted(child.name for child in root.iterdir() if not child.name.startswith("."))
+    if strangers:
+        raise PoolError(f"pool.store_dir={root} holds other files ({', '.join(strangers[:10])}): take an empty folder.")
+
+
+def _as_plain(cfg: PoolConfig) -> dict[str, Any]:
+    if is_dataclass(cfg):
+        return asdict(cfg)
+    assert isinstance(cfg, DictConfig)
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+class _all_threads:  # noqa: N801 (reads as a verb phrase in a with statement)
+    """Let torch use every core of this process while a store is made, then as many threads as before."""
+
+    def __enter__(self) -> None:
+        import torch
+
+        self.before = torch.get_num_threads()
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+    def __exit__(self, *_: object) -> None:
+        import torch
+
+        torch.set_num_threads(self.before)

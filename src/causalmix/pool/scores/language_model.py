@@ -1,0 +1,171 @@
+"""Normalized_Loss and HES of every document, out of one forward pass of a fixed language model.
+
+Definitions after the public OpenDataArena tools. Both read one text, instruction, input and output joined
+with newlines: a named departure (published HES has no newline before the output), which one pass requires.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from causalmix.pool.scores.scorer import ScoredText, bucket_by_length, pad_right
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+HIGH_ENTROPY_QUANTILE = 0.995
+VOCABULARY_CHUNK = 8192  # columns of the output layer at once
+POSITIONS_CHUNK = 4096  # rows at once: 4096 x 8192 float32 are 128 MiB
+
+
+class LanguageModelScorer:
+    """Normalized_Loss and HES.
+
+    Normalized_Loss is the mean negative log-likelihood of a text's tokens, in bits a token, all tokens after the
+    first counted; 0 for a text of no or one token. HES is the sum, in bits, of the entropies of the predictions
+    of the output's tokens that are at or above the 99.5th percentile of that document (linear interpolation; at
+    least one token); 0 for an empty output. A token that holds the end of the prompt and the start of the output
+    counts as prompt.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Causal, with a linear output layer.
+    tokenizer : PreTrainedTokenizerFast
+        The model's own.
+    max_length : int
+        Tokens of a text that are read.
+    batch_tokens : int
+        Padded tokens a forward pass; changes time and memory, not the scores.
+    """
+
+    features = ("hes", "normalized_loss")
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, max_length: int, batch_tokens: int
+    ) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.batch_tokens = batch_tokens
+        self.n_truncated = 0
+
+    def score(self, texts: Sequence[ScoredText]) -> NDArray[np.float64]:
+        """Score texts.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_texts, 2)
+            HES and Normalized_Loss, in bits.
+        """
+        rows, first_outputs = self._tokenise(texts)
+        scores = np.zeros((len(texts), 2))
+        lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        # A text of one token has nothing to predict: it keeps its zeros.
+        for batch in bucket_by_length(np.where(lengths > 1, lengths, 0), self.batch_tokens):
+            losses, entropies = self._predict([rows[at] for at in batch])
+            for at, loss, entropy in zip(batch, losses, entropies):
+                first = max(int(first_outputs[at]), 1)  # nothing predicts a text's first token
+                scores[at] = sum_high_entropies(entropy[first - 1 :]), loss.mean()
+        return scores
+
+    def _tokenise(self, texts: Sequence[ScoredText]) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
+        if not texts:
+            return [], np.zeros(0, dtype=np.int64)
+        encodings = self.tokenizer(
+            [text.text for text in texts],
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+        )
+        rows, first_outputs = [], np.zeros(len(texts), dtype=np.int64)
+        for at, (ids, offsets) in enumerate(zip(encodings["input_ids"], encodings["offset_mapping"])):
+            rows.append(np.asarray(ids[: self.max_length], dtype=np.int64))
+            starts = np.fromiter((start for start, _ in offsets), dtype=np.int64, count=len(offsets))
+            first_outputs[at] = np.searchsorted(starts, texts[at].boundary, side="left")
+            self.n_truncated += len(ids) > self.max_length
+        return rows, first_outputs
+
+    @torch.inference_mode()
+    def _predict(self, rows: list[NDArray[np.int64]]) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
+        device = self.model.device
+        ids = torch.from_numpy(pad_right(rows, pad=0)).to(device)
+        lengths = torch.tensor([len(row) for row in rows], device=device)
+        # Padding stands at the end, where causal attention never looks back from: no mask is needed.
+        hidden = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        is_predicting = torch.arange(ids.shape[1] - 1, device=device)[None] < (lengths - 1)[:, None]
+        head = self.model.get_output_embeddings()
+        losses, entropies = stream_vocabulary(
+            hidden[:, :-1][is_predicting], head.weight, getattr(head, "bias", None), ids[:, 1:][is_predicting]
+        )
+        cuts = np.cumsum([len(row) - 1 for row in rows])[:-1]
+        return np.split(losses, cuts), np.split(entropies, cuts)
+
+
+def sum_high_entropies(entropies: NDArray[np.float64]) -> float:
+    """Sum the entropies at or above their 99.5th percentile (bits); 0 where there are none."""
+    if len(entropies) == 0:
+        return 0.0
+    threshold = np.quantile(entropies, HIGH_ENTROPY_QUANTILE)
+    # Interpolation between equal values may round a hair above them.
+    return float(entropies[entropies >= min(threshold, entropies.max())].sum())
+
+
+def stream_vocabulary(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Loss and entropy of predictions, with the vocabulary taken in chunks and no logits kept.
+
+    With l the logits, ``H = (logsumexp(l) - sum(p l)) / ln 2``; the maximum, the sum of exponentials and the sum
+    of weighted logits are carried from chunk to chunk.
+
+    Parameters
+    ----------
+    hidden : Tensor, shape (n, hidden_size)
+    weight : Tensor, shape (vocab_size, hidden_size)
+    bias : Tensor, shape (vocab_size,), optional
+    targets : Tensor of int64, shape (n,)
+
+    Returns
+    -------
+    losses, entropies : ndarray of float64, shape (n,)
+        In bits.
+    """
+    losses, entropies = [], []
+    for start in range(0, len(hidden), POSITIONS_CHUNK):
+        states, wanted = hidden[start : start + POSITIONS_CHUNK], targets[start : start + POSITIONS_CHUNK]
+        top = torch.full((len(states),), -torch.inf, dtype=torch.float32, device=states.device)
+        mass, weighted = torch.zeros_like(top), torch.zeros_like(top)
+        chosen = torch.zeros_like(top)
+        for column in range(0, len(weight), VOCABULARY_CHUNK):
+            logits = states @ weight[column : column + VOCABULARY_CHUNK].T
+            if bias is not None:
+                logits = logits + bias[column : column + VOCABULARY_CHUNK]
+            logits = logits.float()
+            raised = torch.maximum(top, logits.amax(dim=1))
+            # Where `top` is still -inf the sums are zero: exp(-inf) = 0 keeps them so.
+            shrink = torch.exp(top - raised)
+            shifted = logits - raised[:, None]
+            weights = torch.exp(shifted)
+            # sum(e^(l - top) (l - top)) must follow `top` when it rises.
+            drift = torch.where(mass > 0, (top - raised) * mass, torch.zeros_like(mass))
+            weighted = shrink * (weighted + drift) + (weights * shifted).sum(dim=1)
+            mass = shrink * mass + weights.sum(dim=1)
+            top = raised
+            inside = (wanted >= column) & (wanted < column + logits.shape[1])
+            at = (wanted - column).clamp(0, logits.shape[1] - 1)
+            chosen = torch.where(inside, logits.gather(1, at[:, None])[:, 0], chosen)
+        log_mass = torch.log(mass)
+        losses.append((top + log_mass - chosen) / math.log(2))
+        entropies.append((log_mass - weighted / mass) / math.log(2))
+    return _to_numpy(losses), np.maximum(_to_numpy(entropies), 0.0)
+
+
+def _to_numpy(parts: list[torch.Tensor]) -> NDArray[np.float64]:
+    return np.asarray(torch.cat(parts).double().cpu().numpy())

@@ -1,0 +1,79 @@
+"""Stages of making a store: each one a folder that is whole or absent, made once, by one process at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from causalmix.files import DiskFullError, read_json, write_json
+
+SUMMARY = "stage.json"
+Summary = dict[str, Any]
+
+
+def run_stage(root: Path, name: str, build: Callable[[Path], Summary]) -> Summary:
+    """Make the folder ``root/name`` unless it is there, and return its summary.
+
+    Parameters
+    ----------
+    root : Path
+    name : str
+    build : callable
+        Fills a temporary folder and returns a summary (plain values), kept beside the files.
+
+    Raises
+    ------
+    DiskFullError
+        Where no space is left; finished stages stay.
+    """
+    folder = root / name
+    if (folder / SUMMARY).is_file():
+        return dict(read_json(folder / SUMMARY))
+    temporary = root / f".{name}.{uuid.uuid4().hex}.tmp"
+    temporary.mkdir(parents=True)
+    try:
+        summary = build(temporary)
+        write_json(temporary / SUMMARY, summary)
+        for path in temporary.iterdir():
+            _sync(path)
+        temporary.rename(folder)
+        _sync(root)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(
+                f"no space left on the disk while making {folder}; the stages before it are kept. Free some space "
+                f"or set pool.store_dir, then run the same command again."
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return summary
+
+
+@contextlib.contextmanager
+def lock_folder(root: Path) -> Iterator[None]:
+    """Keep a folder to one process; another waits. The lock ends with the process, however it ends."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        for leftover in root.glob(".*.tmp"):  # of a process that was killed: no other can hold the lock now
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+        yield
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,100 @@
+"""The documents of a store as Parquet: written while they are read, read back in batches."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from causalmix.pool.documents import Document, HeldoutDocument, Message
+
+BATCH = 4096  # documents in memory at once
+TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("domain", pa.string()),
+        ("is_reference", pa.bool_()),
+        ("quality", pa.float64()),
+        ("messages", pa.list_(TURN)),
+    ]
+)
+
+
+class DocumentWriter:
+    """Write documents to Parquet in batches and hash their content on the way."""
+
+    def __init__(self, path: Path) -> None:
+        self.writer = pq.ParquetWriter(path, SCHEMA, compression="zstd")
+        self.rows: list[dict[str, Any]] = []
+        self.digest = hashlib.sha256()
+
+    def __enter__(self) -> DocumentWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, traceback: TracebackType | None) -> None:
+        if kind is None:
+            self._flush()
+        with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
+            self.writer.close()
+
+    def add(self, document: Document, *, is_reference: bool) -> None:
+        """Append one document."""
+        turns = [[message.role, message.content] for message in document.messages]
+        content = [document.id, document.domain, is_reference, document.quality, turns]
+        self.digest.update(json.dumps(content, ensure_ascii=False).encode() + b"\n")
+        self.rows.append(
+            {
+                "id": document.id,
+                "domain": document.domain,
+                "is_reference": is_reference,
+                "quality": document.quality,
+                "messages": [{"role": role, "content": text} for role, text in turns],
+            }
+        )
+        if len(self.rows) >= BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self.rows:
+            self.writer.write_table(pa.Table.from_pylist(self.rows, schema=SCHEMA))
+        self.rows = []
+
+
+def read_batches(path: Path) -> Iterator[list[tuple[Message, ...]]]:
+    """Yield the conversations of a store in batches, in order."""
+    with pq.ParquetFile(path) as table:
+        for batch in table.iter_batches(batch_size=BATCH, columns=["messages"]):
+            yield [to_messages(turns) for turns in batch.column("messages").to_pylist()]
+
+
+def read_column(path: Path, name: str) -> list[Any]:
+    """Read one column of all documents."""
+    values: list[Any] = pq.read_table(path, columns=[name]).column(name).to_pylist()
+    return values
+
+
+def to_messages(turns: Sequence[dict[str, str]]) -> tuple[Message, ...]:
+    """Turn role-content records into messages."""
+    return tuple(Message(turn["role"], turn["content"]) for turn in turns)
+
+
+def write_heldout(path: Path, documents: Sequence[HeldoutDocument]) -> None:
+    """Write held-out documents as JSONL: id, ability, task, split, messages."""
+    with path.open("w", encoding="utf-8") as handle:
+        for document in documents:
+            record = {
+                "id": document.id,
+                "ability": document.ability,
+                "task": document.task,
+                "split": document.split,
+                "messages": [{"role": turn.role, "content": turn.content} for turn in document.messages],
+            }
+            handle.write(json.dumps(record, ensure_ascii=False) + "\n")

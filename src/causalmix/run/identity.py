@@ -1,0 +1,61 @@
+"""What makes two runs the same run: everything that changes the result, nothing of where it ran."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from causalmix.files import fingerprint
+
+IDENTITY_VERSION = 1
+"""Raised when the same settings would give another result, so that old records are not reused."""
+
+_GROUPS = ("model", "mixture", "train", "evaluate")
+_WITHOUT_EFFECT = {
+    "model": ("name",),
+    "mixture": ("name", "file", "use_candidate"),  # a file's weights are read in at submission
+    "train": ("name", "checkpoint_every", "log_every", "device"),
+    "evaluate": ("name", "batch_size"),
+}
+_MIXTURE_KEYS = {
+    "dirichlet": ("kind", "prior", "concentration_min", "concentration_max", "floor", "repeats_max"),
+    "equal": ("kind", "repeats_max"),
+    "natural": ("kind", "repeats_max"),
+    "fixed": ("kind", "weights", "repeats_max"),
+}
+
+
+def describe_identity(config: dict[str, Any], pool_fingerprint: str) -> dict[str, Any]:
+    """Return the settings that a run's result depends on.
+
+    Parameters
+    ----------
+    config : dict
+        The resolved config of one run (the fields of :class:`causalmix.config.Config`).
+    pool_fingerprint : str
+        Content hash of the prepared pool; it stands for the pool's own settings.
+
+    Returns
+    -------
+    dict
+        Nested plain values. Cluster, resources, tracker, paths, cohort and verbosity are absent;
+        a policy's weights count as the numbers they are, so a fixed mixture of the same numbers is
+        the same run.
+    """
+    identity: dict[str, Any] = {"version": IDENTITY_VERSION}
+    for group in _GROUPS:
+        values = copy.deepcopy(config[group])
+        for key in _WITHOUT_EFFECT[group]:
+            values.pop(key, None)
+        identity[group] = values
+    kind = "fixed" if config["mixture"]["kind"] == "policy" else config["mixture"]["kind"]
+    identity["mixture"] = {key: config["mixture"][key] for key in _MIXTURE_KEYS[kind]} | {"kind": kind}
+    identity["pool"] = {"fingerprint": pool_fingerprint, "candidate": copy.deepcopy(config["pool"]["candidate"])}
+    identity["seed"] = config["seed"]
+    identity["replicate"] = config["replicate"]
+    return identity
+
+
+def make_run_id(identity: dict[str, Any]) -> str:
+    """Hash an identity into the run's id: directory name, W&B id and key of the runs table."""
+    return fingerprint(identity, length=16)

@@ -1,0 +1,274 @@
+"""One proxy run, from config to record: pool, state, mixture, documents, training, evaluation, record.
+
+The order is part of the method: the pool's state is measured on the run's candidate pool before its
+mixture is drawn, so that X can never be a function of T.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import time
+import traceback
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from causalmix.config import Config
+from causalmix.errors import CausalMixError
+from causalmix.files import DiskFullError, fingerprint, write_atomically, write_text
+from causalmix.mixture.allocate import allocate
+from causalmix.mixture.designs.build import build_design
+from causalmix.mixture.designs.design import Design
+from causalmix.run.record import Record, write_record
+from causalmix.run.workshop import Workshop
+from causalmix.track.mirror import Mirror
+
+if TYPE_CHECKING:
+    from causalmix.pool.candidate import CandidatePool
+    from causalmix.pool.store import Pool
+
+logger = logging.getLogger(__name__)
+
+STREAMS = {"state": 0, "design": 1, "documents": 2, "training": 3}
+"""Separate random streams of one seed; a replicate changes the last two alone."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep, ready to execute."""
+
+    run_id: str
+    sweep_id: str
+    config: Config
+    identity: dict[str, Any]
+    pool_dir: Path
+    base_dir: Path | None
+    git_sha: str | None = None
+
+
+def spawn_seed(config: Config, stream: str) -> np.random.SeedSequence:
+    """Derive the seed of one stream; ``replicate`` reaches documents and training only."""
+    replicate = config.replicate if stream in ("documents", "training") else 0
+    return np.random.SeedSequence(entropy=config.seed, spawn_key=(STREAMS[stream], replicate))
+
+
+def spawn_integer(config: Config, stream: str) -> int:
+    """Derive a 31-bit integer seed for libraries that want one."""
+    return int(spawn_seed(config, stream).generate_state(1)[0] >> 1)
+
+
+def run_proxy(point: Point, run_dir: Path, workshop: Workshop) -> Record:
+    """Execute one run and write its record; a failure is a record too, with its cause.
+
+    Parameters
+    ----------
+    point : Point
+        What to run.
+    run_dir : Path
+        ``<sweep>/runs/<run_id>``; made if missing.
+    workshop : Workshop
+        The worker's caches.
+
+    Returns
+    -------
+    Record
+        As written to ``record.json``.
+
+    Raises
+    ------
+    DiskFullError
+        Where not even the record could be written: the run then stays missing and is done again.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    config = point.config
+    write_text(run_dir / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
+    mirror = Mirror(
+        config.tracker, run_id=point.run_id, group=point.sweep_id, cohort=config.cohort, folder=run_dir / "log"
+    )
+    diary = Diary()
+    try:
+        row = _do_run(point, run_dir, workshop, mirror, diary)
+        record = _make_record(point, diary, "complete", None, row)
+    except DiskFullError:
+        raise
+    except Exception as error:  # the sweep goes on; the cause is in the record, the traceback in the log
+        cause = str(error) if isinstance(error, CausalMixError) else f"{type(error).__name__}: {error}"
+        (run_dir / "log").mkdir(exist_ok=True)
+        (run_dir / "log" / "failure.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        record = _make_record(point, diary, "failed", cause, {})
+    mirror.finish(record.row, failed=record.status != "complete")
+    if mirror.failure:
+        record.provenance["tracker_failure"] = mirror.failure
+    write_record(run_dir, record)
+    return record
+
+
+class Diary:
+    """What happened in a run, in order, with seconds since its start."""
+
+    def __init__(self) -> None:
+        self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        self.start = time.perf_counter()
+        self.events: list[dict[str, Any]] = []
+
+    def note(self, event: str, **details: Any) -> None:
+        """Add an event."""
+        self.events.append({"event": event, "at_s": round(time.perf_counter() - self.start, 4), **details})
+
+
+def _do_run(point: Point, run_dir: Path, workshop: Workshop, mirror: Mirror, diary: Diary) -> dict[str, Any]:
+    from causalmix.pool.candidate import draw_candidates
+    from causalmix.pool.draws import draw_documents
+    from causalmix.pool.state import measure_state
+    from causalmix.train.loop import train
+    from causalmix.train.model import count_parameters
+
+    config = point.config
+    pool = workshop.open_pool(point.pool_dir)
+    candidates = draw_candidates(pool, config.pool.candidate, seed=spawn_integer(config, "state"))
+    state = measure_state(pool, candidates)
+    diary.note("state_measured", candidate_fingerprint=candidates.fingerprint)
+
+    available = {domain: int(n) for domain, n in zip(pool.domains, candidates.counts)}
+    design = build_run_design(config, available)
+    draw = design.sample(np.random.default_rng(spawn_seed(config, "design")))
+    diary.note("mixture_drawn", design=design.name)
+    counts = allocate(draw.weights, config.train.n_samples, available, config.mixture.repeats_max)
+    rng = np.random.default_rng(spawn_seed(config, "documents"))
+    documents = draw_documents(pool, candidates, counts, config.mixture.repeats_max, rng)
+    _write_manifest(run_dir / "manifest.parquet", pool, documents)
+
+    row = _describe_point(point, pool, candidates)
+    row |= {f"mixture.{domain}": float(w) for domain, w in zip(pool.domains, draw.weights)}
+    row |= {f"realised.{domain}": float(c / counts.sum()) for domain, c in zip(pool.domains, counts)}
+    row |= {f"design.{name}": float(value) for name, value in draw.parameters.items()}
+    row |= _describe_design(config, design, available, workshop)
+    row |= state.flat()
+    mirror.update_config(row)
+
+    model = workshop.load_model(config, point.base_dir)
+    row["model.n_parameters"] = count_parameters(model)
+    diary.note("training_started")
+    with (run_dir / "metrics.jsonl").open("w", encoding="utf-8") as metrics:
+
+        def log(values: dict[str, Any]) -> None:
+            metrics.write(json.dumps(values) + "\n")
+            mirror.log(values)
+
+        result = train(
+            model,
+            pool.store,
+            documents,
+            config.train,
+            seed=spawn_integer(config, "training"),
+            checkpoint_dir=run_dir / "checkpoint" if config.train.checkpoint_every else None,
+            log=log,
+        )
+    diary.note("training_ended")
+    evaluation = workshop.get_evaluator(config, pool).evaluate(model, run_dir / "eval")
+    diary.note("evaluation_ended")
+    row |= {
+        "train.n_samples": int(config.train.n_samples),
+        "train.n_tokens": int(result.n_tokens),
+        "train.n_target_tokens": int(result.n_target_tokens),
+        "train.n_truncated": int(result.n_truncated),
+        "train.n_steps": int(result.n_steps),
+        "train.loss_first": float(result.loss_first),
+        "train.loss_last": float(result.loss_last),
+    }
+    return row | {name: float(value) for name, value in evaluation.outcomes.items()}
+
+
+def build_run_design(config: Config, available: dict[str, int]) -> Design:
+    """Build the design a run draws its mixture from; submission builds it too, to refuse early.
+
+    Parameters
+    ----------
+    config : Config
+        The run's settings.
+    available : dict of str to int
+        Documents of each domain in the run's candidate pool.
+    """
+    total = sum(available.values())
+    return build_design(
+        config.mixture,
+        domains=tuple(available),
+        natural={domain: n / total for domain, n in available.items()},
+        available=available,
+        n_samples=config.train.n_samples,
+    )
+
+
+def _describe_design(
+    config: Config, design: Design, available: dict[str, int], workshop: Workshop
+) -> dict[str, float]:
+    """Mean of log T under the design itself: known before any outcome, so e(X) need not be learnt."""
+    if not design.is_random:
+        return {}
+    key = fingerprint([asdict(config.mixture), available, config.train.n_samples])
+    if key not in workshop.moments:
+        workshop.moments[key] = design.moments(seed=0)
+    mean = workshop.moments[key].mean_log
+    return {f"design.mean_log.{domain}": float(value) for domain, value in zip(design.domains, mean)}
+
+
+def _describe_point(point: Point, pool: Pool, candidates: CandidatePool) -> dict[str, Any]:
+    config = point.config
+    return {
+        "run_id": point.run_id,
+        "sweep_id": point.sweep_id,
+        "cohort": config.cohort,
+        "seed": config.seed,
+        "replicate": config.replicate,
+        "design.kind": config.mixture.kind,
+        "design.name": config.mixture.name,
+        "pool.fingerprint": candidates.fingerprint,
+        "pool.store_fingerprint": pool.fingerprint,
+        "pool.n_documents": int(np.sum(candidates.counts)),
+        "model.name": config.model.name,
+    }
+
+
+def _write_manifest(path: Path, pool: Pool, documents: NDArray[np.int64]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    domains = np.asarray(pool.domains, dtype=object)[pool.domain_ids[documents]]
+    table = pa.table({"document": documents, "domain": pa.array(domains).dictionary_encode()})
+    write_atomically(path, lambda temporary: pq.write_table(table, temporary))
+
+
+def _make_record(
+    point: Point, diary: Diary, status: str, cause: str | None, row: dict[str, Any]
+) -> Record:
+    wall_s = round(time.perf_counter() - diary.start, 3)
+    if status == "complete":
+        row = row | {
+            "status": status,
+            "git_sha": point.git_sha,
+            "started_at": diary.started_at,
+            "wall_s": wall_s,
+            "device_s": wall_s,
+        }
+    return Record(
+        run_id=point.run_id,
+        status=status,
+        cause=cause,
+        row=row,
+        events=diary.events,
+        identity=point.identity,
+        provenance={
+            "started_at": diary.started_at,
+            "wall_s": wall_s,
+            "host": platform.node(),
+            "python": platform.python_version(),
+            "git_sha": point.git_sha,
+        },
+    )

@@ -1,0 +1,49 @@
+"""What a worker keeps warm between runs: opened pools, base models, evaluators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from causalmix.config import Config
+from causalmix.files import fingerprint
+
+if TYPE_CHECKING:
+    from causalmix.evaluate.evaluator import Evaluator
+    from causalmix.mixture.designs.design import Moments
+    from causalmix.pool.store import Pool
+
+
+@dataclass
+class Workshop:
+    """Caches of one worker process; a second run with the same inputs pays for none of them."""
+
+    pools: dict[Path, Pool] = field(default_factory=dict)
+    evaluators: dict[str, Evaluator] = field(default_factory=dict)
+    moments: dict[str, Moments] = field(default_factory=dict)
+
+    def open_pool(self, path: Path) -> Pool:
+        """Open a prepared pool, once."""
+        if path not in self.pools:
+            from causalmix.pool.store import open_pool
+
+            self.pools[path] = open_pool(path)
+        return self.pools[path]
+
+    def get_evaluator(self, config: Config, pool: Pool) -> Evaluator:
+        """Build the evaluator of an evaluate config and pool, once."""
+        from dataclasses import asdict
+
+        key = fingerprint([asdict(config.evaluate), pool.fingerprint])
+        if key not in self.evaluators:
+            from causalmix.evaluate.evaluator import Evaluator
+
+            self.evaluators[key] = Evaluator(config.evaluate, pool.tokenizer, pool.heldout_path)
+        return self.evaluators[key]
+
+    def load_model(self, config: Config, base_dir: Path | None) -> Any:
+        """Load the model that a run starts from: the shared base, or pretrained weights."""
+        from causalmix.train.model import load_base, load_pretrained
+
+        return load_base(base_dir) if base_dir is not None else load_pretrained(config.model)

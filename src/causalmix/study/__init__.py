@@ -1,0 +1,1 @@
+"""The whole loop on one machine: sweep, analysis, confirmation, table, report."""

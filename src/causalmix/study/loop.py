@@ -1,0 +1,242 @@
+"""From a pool to a confirmed mixture, stage by stage, each timed and each resumable."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from causalmix.errors import SweepError
+from causalmix.files import read_json, write_json
+from causalmix.run.record import read_record
+from causalmix.study.points import Plain, list_anchors, list_proxies, make_confirmation, make_target
+from causalmix.study.results import ConfirmationRow, Spread, measure_spread, summarise_confirmation
+from causalmix.sweep.folder import SweepFolder
+from causalmix.sweep.points import Inputs, find_base, identify, to_config
+from causalmix.sweep.submit import run_sweep, say
+
+CONFIRMATION_SWEEPS = ["mixture", "pool.candidate", "train.n_samples"]
+
+
+@dataclass(frozen=True)
+class Analyst:
+    """What a study needs of the analysis, handed in so that this package need not know it.
+
+    Attributes
+    ----------
+    answer : callable
+        ``answer(settings) -> Any``: fits, writes ``mixture.json`` into ``settings['output_dir']``.
+    report : callable
+        ``report(answer, confirmation) -> Path``: writes ``report.html`` with the confirmation table.
+    """
+
+    answer: Callable[[dict[str, Any]], Any]
+    report: Callable[[Any, list[dict[str, Any]]], Path]
+
+
+@dataclass
+class StudyResult:
+    """Everything a study measured; ``study.json`` holds it."""
+
+    name: str
+    folder: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+    mixtures: dict[str, dict[str, Any]] = field(default_factory=dict)  # arm -> mixture.json
+    confirmation: list[ConfirmationRow] = field(default_factory=list)
+    spread: Spread | None = None
+    n_runs: dict[str, int] = field(default_factory=dict)
+    main_arm: str = ""
+    report: Path | None = None
+
+
+def run_study(plain: Plain, analyst: Analyst) -> StudyResult:
+    """Do the whole loop; typed again, it goes on where it stopped.
+
+    Parameters
+    ----------
+    plain : dict
+        Resolved config with a ``study`` section.
+    analyst : Analyst
+        The analysis, as two callables.
+
+    Returns
+    -------
+    StudyResult
+        Also written to ``<outputs>/studies/<name>/study.json``.
+    """
+    study = plain["study"]
+    if not study["targets"] or not study["policies"]:
+        raise SweepError("job=study needs study.targets and study.policies; see conf/experiment/demo.yaml")
+    outputs = Path(plain["outputs"])
+    result = StudyResult(study["name"], outputs / "studies" / study["name"])
+    inputs = Inputs(outputs)
+
+    # ---- pool, base models
+    with _stage(result, "pool"):
+        pool_dir = inputs.prepare_pool(plain)
+    with _stage(result, "base models"):
+        bases: dict[str, Path | None] = {}
+        find_base(plain, pool_dir, inputs, bases)
+        if study["confirm_model"] is not None:
+            find_base({**plain, "model": study["confirm_model"]}, pool_dir, inputs, bases)
+
+    # ---- proxies, and anchors for the noise
+    with _stage(result, "proxies"):
+        proxies = run_sweep(list_proxies(plain), swept=["seed"])
+    with _stage(result, "anchors"):
+        anchors = run_sweep(list_anchors(plain), swept=["seed"])
+    signal = _read_rows(proxies, list_proxies(plain), inputs)
+    noise = _read_rows(anchors, list_anchors(plain), inputs)
+    result.n_runs |= {"proxies": len(signal), "anchors": len(noise)}
+    result.spread = measure_spread(noise, signal)
+
+    # ---- analysis: one answer a target, policy and size
+    with _stage(result, "analysis"):
+        states = {target: _write_state(plain, target, pool_dir, result.folder) for target in study["targets"]}
+        arms = _answer_all(plain, proxies.path, states, analyst, result)
+
+    # ---- confirmation on swapped pools
+    with _stage(result, "confirmation"):
+        result.confirmation = _confirm(plain, arms, inputs, result)
+
+    with _stage(result, "report"):
+        rows = [asdict(row) for row in result.confirmation]
+        result.report = analyst.report(arms[result.main_arm].answer, rows)
+    write_json(result.folder / "study.json", _to_plain(result))
+    return result
+
+
+@dataclass(frozen=True)
+class _Arm:
+    """A way to a mixture, and the mixture that it trains at each size."""
+
+    weights: dict[int, dict[str, float]]
+    answer: Any
+
+
+def _answer_all(
+    plain: Plain, runs: Path, states: dict[str, Path], analyst: Analyst, result: StudyResult
+) -> dict[str, _Arm]:
+    study = plain["study"]
+    asked: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+        name: (policy, plain["estimator"]) for name, policy in study["policies"].items()
+    }
+    first = next(iter(study["policies"]))
+    for name, estimator in study["ablations"].items():
+        asked[f"{first} {name}"] = (study["policies"][first], estimator)
+    arms: dict[str, _Arm] = {}
+    for target, state in states.items():
+        for name, (policy, estimator) in asked.items():
+            arm = f"{name} for {target}"
+            weights: dict[int, dict[str, float]] = {}
+            answers = []
+            for size in study["confirm_sizes"]:
+                folder = result.folder / "answers" / target / f"{name.replace(' ', '-')}-x{size}"
+                answers.append(
+                    analyst.answer(
+                        {
+                            "runs": str(runs),
+                            "estimator": estimator,
+                            "policy": policy,
+                            "output_dir": str(folder),
+                            "target": {
+                                **plain["target"],
+                                "state_file": str(state),
+                                "n_samples": size * plain["train"]["n_samples"],
+                                "repeats_max": plain["mixture"]["repeats_max"],
+                            },
+                        }
+                    )
+                )
+                mixture = read_json(folder / "mixture.json")
+                weights[size] = mixture["candidate"]
+                result.mixtures.setdefault(arm, {**mixture, "file": str(folder / "mixture.json")})
+            arms[arm] = _Arm(weights, answers[0])
+            result.main_arm = result.main_arm or arm
+    return arms
+
+
+def _confirm(plain: Plain, arms: dict[str, _Arm], inputs: Inputs, result: StudyResult) -> list[ConfirmationRow]:
+    study = plain["study"]
+    asked: list[tuple[str, str, int, Plain]] = []
+    for target in study["targets"]:
+        for size in study["confirm_sizes"]:
+            for seed in range(study["n_seeds"]):
+                for share in study["shares"]:
+                    point = make_confirmation(plain, target, {}, size, seed)
+                    point["mixture"] = {**point["mixture"], "name": share, "kind": share, "weights": None}
+                    asked.append((share, target, size, point))
+                for arm, chosen in arms.items():
+                    point = make_confirmation(plain, target, chosen.weights[size], size, seed)
+                    asked.append((arm, target, size, point))
+    folder = run_sweep([point for *_, point in asked], swept=CONFIRMATION_SWEEPS)
+    rows = []
+    for arm, target, size, point in asked:
+        row = _read_row(folder, point, inputs)
+        rows.append(
+            {
+                "arm": arm,
+                "target": target,
+                "size": size,
+                "seed": row["seed"],
+                "outcome": row["outcome.avg_dev"],
+                "unseen": row["unseen.avg"],
+            }
+        )
+    frame = pd.DataFrame(rows)
+    result.n_runs["confirmation"] = len({identify(point, inputs).run_id for *_, point in asked})
+    result.folder.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(result.folder / "confirmation.csv", index=False)
+    return summarise_confirmation(frame)
+
+
+def _write_state(plain: Plain, target: str, pool_dir: Path, folder: Path) -> Path:
+    """Measure a target pool's state, as `causalmix pool state` does for a pool of the user's."""
+    from causalmix.pool.candidate import draw_candidates
+    from causalmix.pool.state import measure_state, write_state
+    from causalmix.pool.store import open_pool
+
+    pool = open_pool(pool_dir)
+    config = to_config(make_target(plain, target)).pool.candidate
+    assert config.seed is not None
+    candidates = draw_candidates(pool, config, seed=config.seed)
+    path = folder / "targets" / target / "state.json"
+    write_state(path, pool, candidates, measure_state(pool, candidates))
+    return path
+
+
+def _read_row(folder: SweepFolder, point: Plain, inputs: Inputs) -> dict[str, Any]:
+    record = read_record(folder.run_dir(identify(point, inputs).run_id))
+    assert record is not None, "run_sweep returns only when every run is complete"
+    return record.row
+
+
+def _read_rows(folder: SweepFolder, points: list[Plain], inputs: Inputs) -> pd.DataFrame:
+    return pd.DataFrame([_read_row(folder, point, inputs) for point in points])
+
+
+@contextlib.contextmanager
+def _stage(result: StudyResult, name: str) -> Iterator[None]:
+    say(f"== {name}")
+    start = time.perf_counter()
+    yield
+    result.seconds[name] = round(time.perf_counter() - start, 1)
+    say(f"   {name}: {result.seconds[name]:.1f} s")
+
+
+def _to_plain(result: StudyResult) -> dict[str, Any]:
+    return {
+        "name": result.name,
+        "seconds": result.seconds,
+        "n_runs": result.n_runs,
+        "spread": result.spread.to_dict() if result.spread else None,
+        "main_arm": result.main_arm,
+        "mixtures": result.mixtures,
+        "confirmation": [asdict(row) for row in result.confirmation],
+        "report": str(result.report),
+    }

@@ -1,0 +1,42 @@
+"""What a study says at its end: the mixture, its gain, the confirmation table, where the files are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from causalmix.files import write_text
+from causalmix.study.loop import StudyResult
+from causalmix.study.page import write_page
+from causalmix.study.tables import describe_seconds, describe_spread, list_confirmation, list_mixtures
+
+
+def present(result: StudyResult, plain: dict[str, Any]) -> None:
+    """Print a study's answer, and write the page that ``study.docs_file`` names."""
+    console = Console(width=max(Console().width, 120))
+    mixture = result.mixtures[result.main_arm]
+    for title, rows in (("Mixtures", list_mixtures(result)), ("Confirmation (AvgDev, points)", list_confirmation(result))):
+        table = Table(*rows[0], title=title, title_justify="left")
+        for row in rows[1:]:
+            table.add_row(*row)
+        console.print(table)
+    gain = mixture["gain"]
+    reason = f": {mixture['reason']}" if mixture.get("reason") else ""
+    console.print(
+        f"Predicted gain of {result.main_arm} over the reference: {gain['estimate']:+.2f} points "
+        f"({100 * gain['confidence']:.0f}% interval {gain['low']:+.2f} to {gain['high']:+.2f}); "
+        f"advice {mixture['advice']}{reason}",
+        highlight=False,
+    )
+    console.print(describe_spread(result), highlight=False)
+    console.print(describe_seconds(result), highlight=False)
+    docs_file = plain["study"]["docs_file"]
+    if docs_file:
+        write_text(Path(docs_file), write_page(result, plain))
+    paths = {"mixture": mixture["file"], "report": result.report, "results": result.folder / "study.json", "page": docs_file}
+    for name, path in paths.items():
+        if path:
+            console.print(f"{name + ':':9}{path}", highlight=False, soft_wrap=True)

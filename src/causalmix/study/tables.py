@@ -1,0 +1,54 @@
+"""A study's figures as tables of text and as sentences: one source for terminal and page."""
+
+from __future__ import annotations
+
+from causalmix.study.loop import StudyResult
+
+Rows = list[list[str]]
+
+
+def list_mixtures(result: StudyResult) -> Rows:
+    """Tabulate every arm's own answer, its predicted gain and whether advice was given; header first."""
+    domains = sorted(next(iter(result.mixtures.values()))["candidate"])
+    rows: Rows = [["mixture", *domains, "predicted gain", "interval", "advice"]]
+    for arm, mixture in result.mixtures.items():
+        gain = mixture["gain"]
+        shares = [f"{mixture['candidate'][domain]:.3f}" for domain in domains]
+        interval = f"{gain['low']:+.2f} to {gain['high']:+.2f}"
+        rows.append([arm, *shares, f"{gain['estimate']:+.2f}", interval, mixture["advice"]])
+    return rows
+
+
+def list_confirmation(result: StudyResult) -> Rows:
+    """Tabulate what training on each mixture gave; header first."""
+    rows: Rows = [["trained on", "documents", "mixture", "dev", "over equal", "over natural", "unseen", "seeds"]]
+    for row in result.confirmation:
+        rows.append(
+            [
+                row.target,
+                f"x{row.size}",
+                row.arm,
+                f"{row.mean:.2f} ± {row.se:.2f}",
+                f"{row.gain_equal:+.2f} ± {row.gain_equal_se:.2f}",
+                f"{row.gain_natural:+.2f} ± {row.gain_natural_se:.2f}",
+                f"{row.unseen_mean:.2f} ± {row.unseen_se:.2f}",
+                str(row.n_seeds),
+            ]
+        )
+    return rows
+
+
+def describe_spread(result: StudyResult) -> str:
+    """Say how far mixtures stand out of the noise of training seeds."""
+    spread = result.spread
+    assert spread is not None
+    return (
+        f"Spread between mixtures on one pool {spread.between_sd:.2f} points, between training seeds "
+        f"{spread.seed_sd:.2f} ({spread.n_mixtures} mixtures x {spread.n_replicates} seeds): "
+        f"ratio {spread.ratio:.1f}, aim 3 or more. Spread of all proxies, pools differing too: {spread.signal_sd:.2f}."
+    )
+
+
+def describe_seconds(result: StudyResult) -> str:
+    """Say what each stage took."""
+    return "Seconds: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in result.seconds.items()) + "."

@@ -1,0 +1,1 @@
+"""Many runs: expansion, reconciliation with what is done, execution, status."""

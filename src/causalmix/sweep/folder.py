@@ -1,0 +1,182 @@
+"""A sweep's folder: its name, what is fixed in it, its table of points, and the lock of its launcher."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from causalmix.errors import SweepError, name_some
+from causalmix.files import fingerprint, read_json, write_json
+from causalmix.sweep.points import PlannedRun
+
+FORMAT = 1
+FREE = ("seed", "replicate")  # may differ between submissions of one sweep without being swept
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """An opened sweep folder."""
+
+    path: Path
+    sweep_id: str
+
+    def run_dir(self, run_id: str) -> Path:
+        """Folder of one run; the id is a hash of ours, so it cannot leave the sweep folder."""
+        if not run_id.isalnum():
+            raise SweepError(f"'{run_id}' is not a run id: letters and digits only")
+        return self.path / "runs" / run_id
+
+
+def describe_fixed(run: PlannedRun, swept: list[str]) -> dict[str, Any]:
+    """Flatten a run's identity without what is swept or free: what all runs of a sweep share."""
+    flat = flatten(run.identity)
+    moving = [*FREE, *swept]
+    return {
+        key: value
+        for key, value in flat.items()
+        if not any(key == name or key.startswith(f"{name}.") for name in moving)
+    }
+
+
+def open_sweep(outputs: Path, sweep_dir: str | None, runs: list[PlannedRun], swept: list[str]) -> SweepFolder:
+    """Make or extend the folder of a sweep.
+
+    Parameters
+    ----------
+    outputs : Path
+        Root of everything written; the default folder lies in its ``sweeps``.
+    sweep_dir : str or None
+        A folder of the user's choice; None derives one from the fixed values, so that the same
+        command finds it again.
+    runs : list of PlannedRun
+        What was asked for.
+    swept : list of str
+        The keys that were swept.
+
+    Raises
+    ------
+    SweepError
+        Where the folder already belongs to a sweep with other fixed values; the difference is shown.
+    """
+    names = sorted(set(swept) - set(FREE))
+    fixed = describe_fixed(runs[0], names)
+    sweep_id = fingerprint([fixed, names], length=12)
+    path = Path(sweep_dir) if sweep_dir else outputs / "sweeps" / sweep_id
+    header = path / "sweep.json"
+    content = {"format": FORMAT, "sweep_id": sweep_id, "swept": names, "fixed": fixed}
+    if header.exists():
+        _refuse_other_sweep(path, read_json(header), content)
+    else:
+        if path.exists() and any(path.iterdir()):
+            raise SweepError(f"sweep_dir={path} is not empty and is no sweep (it has no sweep.json); name another folder")
+        write_json(header, content)
+    return SweepFolder(path=path, sweep_id=sweep_id)
+
+
+def write_points(folder: SweepFolder, entries: list[dict[str, Any]]) -> Path:
+    """Freeze a submission's points: one table, common values once, differences a point.
+
+    Parameters
+    ----------
+    entries : list of dict
+        ``run_id``, ``plain`` (the resolved config) and where the inputs of each run lie.
+
+    Returns
+    -------
+    Path
+        ``<sweep>/points/<fingerprint>.json``; the same submission again gives the same file.
+    """
+    common = entries[0]["plain"]
+    rows = []
+    for entry in entries:
+        plain = entry["plain"]
+        values = {key: value for key, value in plain.items() if value != common[key]}
+        rows.append({**entry, "plain": values})
+    content = {"format": FORMAT, "common": common, "points": rows}
+    path = folder.path / "points" / f"{fingerprint(content, length=12)}.json"
+    if not path.exists():
+        write_json(path, content)
+    return path
+
+
+def read_points(path: Path) -> dict[str, dict[str, Any]]:
+    """Read a table of points back: run_id -> entry, with ``plain`` whole again."""
+    content = read_json(path)
+    if content.get("format") != FORMAT:
+        raise SweepError(f"{path} has format {content.get('format')!r}; this version reads {FORMAT}")
+    return {
+        row["run_id"]: {**row, "plain": {**content["common"], **row["plain"]}} for row in content["points"]
+    }
+
+
+@contextlib.contextmanager
+def hold_lock(folder: SweepFolder, wait_s: float = 10.0) -> Iterator[int]:
+    """Hold the sweep for one launcher; workers inherit the lock, so orphans of a killed one still count.
+
+    Yields
+    ------
+    int
+        File descriptor to pass on to workers.
+
+    Raises
+    ------
+    SweepError
+        Where another launch holds the sweep, naming its process.
+    """
+    path = folder.path / "lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    deadline = time.monotonic() + wait_s
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    holder = path.read_text(encoding="utf-8").strip() or "unknown"
+                    raise SweepError(
+                        f"another launch (process {holder}) works on the sweep {folder.path}. "
+                        f"Wait for it, stop it, or use another sweep_dir."
+                    ) from None
+                time.sleep(0.1)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested mappings to dotted keys; empty mappings stay, as values."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            flat.update(flatten(value, f"{name}."))
+        else:
+            flat[name] = value
+    return flat
+
+
+def _refuse_other_sweep(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    if old.get("format") != FORMAT:
+        raise SweepError(f"{path / 'sweep.json'} has format {old.get('format')!r}; this version reads {FORMAT}")
+    if old["swept"] != new["swept"]:
+        raise SweepError(
+            f"{path} is a sweep over {old['swept'] or ['seed']}, not over {new['swept'] or ['seed']}; "
+            f"use another sweep_dir for it"
+        )
+    keys = [key for key in sorted({*old["fixed"], *new["fixed"]}) if old["fixed"].get(key) != new["fixed"].get(key)]
+    if keys:
+        difference = name_some(
+            f"{key}: {json.dumps(old['fixed'].get(key))} there, {json.dumps(new['fixed'].get(key))} asked"
+            for key in keys
+        )
+        raise SweepError(f"{path} holds a sweep of another design ({difference}); use another sweep_dir for this one")

@@ -1,0 +1,75 @@
+"""What a sweep's records say: counts, rate, failures by cause."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from causalmix.errors import RecordError, SweepError
+from causalmix.run.record import read_record
+from causalmix.sweep.folder import read_points
+
+
+@dataclass
+class SweepStatus:
+    """Counts of a sweep's runs.
+
+    Attributes
+    ----------
+    asked : int
+        Distinct runs in the tables of points.
+    by_status : dict of str to int
+        complete, failed, timed_out, preempted, damaged, unfinished.
+    causes : dict of str to int
+        Causes of what failed, most frequent first.
+    wall_s : float
+        Seconds of all complete runs together.
+    """
+
+    sweep: str
+    asked: int = 0
+    by_status: dict[str, int] = field(default_factory=dict)
+    causes: dict[str, int] = field(default_factory=dict)
+    wall_s: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for ``--json``."""
+        return {**self.__dict__}
+
+
+def read_status(sweep: Path) -> SweepStatus:
+    """Read a sweep folder's status from its records alone.
+
+    Raises
+    ------
+    SweepError
+        Where the folder is no sweep.
+    """
+    if not (sweep / "sweep.json").exists():
+        raise SweepError(f"{sweep} is no sweep folder: it has no sweep.json")
+    run_ids: set[str] = set()
+    for table in sorted((sweep / "points").glob("*.json")):
+        run_ids.update(read_points(table))
+    counts: Counter[str] = Counter()
+    causes: Counter[str] = Counter()
+    status = SweepStatus(str(sweep), asked=len(run_ids))
+    for run_id in sorted(run_ids):
+        try:
+            record = read_record(sweep / "runs" / run_id)
+        except RecordError as error:
+            counts["damaged"] += 1
+            causes[str(error)] += 1
+            continue
+        if record is None:
+            counts["unfinished"] += 1
+            continue
+        counts[record.status] += 1
+        if record.status == "complete":
+            status.wall_s += float(record.row["wall_s"])
+        else:
+            causes[record.cause or record.status] += 1
+    status.by_status = dict(counts)
+    status.causes = dict(causes.most_common())
+    return status

@@ -1,0 +1,1 @@
+"""The runs table: one schema, checked on writing and on reading; loaders; a content fingerprint."""

@@ -1,0 +1,220 @@
+"""Reading and writing runs tables: sweep folders, CSV, Parquet, or several of them joined."""
+
+from __future__ import annotations
+
+import csv
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from causalmix.errors import TableError, name_some
+from causalmix.table.normal import fingerprint_frame, normalise_frame, type_columns
+from causalmix.table.records import read_records
+from causalmix.table.schema import (
+    SUM_NOTED,
+    check_schema,
+    is_measured,
+    list_abilities,
+    list_domains,
+    list_features,
+    sum_mixture,
+)
+
+
+@dataclass(frozen=True)
+class RunsTable:
+    """A checked runs table.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        One row a complete run, sorted by ``run_id``; every mixture sums to one.
+    domains, features, abilities : tuple of str
+        What the columns speak of, sorted.
+    fingerprint : str
+        Hash of the content, free of the order of rows and columns.
+    problems : tuple of str
+        Runs that were left out, each with the reason.
+    notes : tuple of str
+        What was changed on reading.
+    """
+
+    frame: pd.DataFrame
+    domains: tuple[str, ...]
+    features: tuple[str, ...]
+    abilities: tuple[str, ...]
+    fingerprint: str
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """Target mixtures (n, K), domains in the order of ``domains``."""
+        return self.frame[[f"mixture.{name}" for name in self.domains]].to_numpy(dtype=np.float64)
+
+
+def load_runs(source: str | Path, *, needs_state: bool = True) -> RunsTable:
+    """Load and check a runs table.
+
+    Parameters
+    ----------
+    source : str or Path
+        A sweep folder, a ``.csv`` or a ``.parquet`` file; several joined by commas.
+    needs_state : bool
+        Whether ``state.*`` columns are required.
+
+    Returns
+    -------
+    RunsTable
+
+    Raises
+    ------
+    TableError
+        Nothing to read, or a table that :func:`~causalmix.table.schema.check_schema` refuses.
+    """
+    parts, problems = [], []
+    for path in _split_sources(source):
+        frame, left_out = _read_source(path)
+        frame = type_columns(frame)
+        check_schema(frame, str(path), needs_state=needs_state)
+        parts.append((str(path), frame))
+        problems += left_out
+    frame = normalise_frame(_join(parts))
+    check_schema(frame, str(source), needs_state=needs_state)  # now for a run that stands in two sources
+    fingerprint = fingerprint_frame(frame)
+    frame, notes = _renormalise(frame)
+    columns = list(frame.columns)
+    return RunsTable(
+        frame,
+        list_domains(columns),
+        list_features(columns),
+        list_abilities(columns),
+        fingerprint,
+        tuple(problems),
+        tuple(notes),
+    )
+
+
+def write_table(frame: pd.DataFrame, path: str | Path, *, needs_state: bool = True) -> Path:
+    """Write a runs table as CSV or Parquet, checked first, whole or not at all.
+
+    Floats are written with as many digits as reading them back to the last bit takes.
+
+    Returns
+    -------
+    Path
+        Where it was written.
+
+    Raises
+    ------
+    TableError
+        A table that does not pass the check, another ending, or a disk that refuses (full, no permission).
+    """
+    path = Path(path)
+    if path.suffix not in (".csv", ".parquet"):
+        raise TableError(f"{path}: a runs table is written as .csv or .parquet, not '{path.suffix}'.")
+    check_schema(frame, str(path), needs_state=needs_state)
+    normal = normalise_frame(frame)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        os.close(handle)
+        try:
+            if path.suffix == ".csv":
+                normal.to_csv(temporary, index=False)
+            else:
+                normal.to_parquet(temporary, index=False)
+            Path(temporary).replace(path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    except OSError as error:
+        raise TableError(
+            f"{path}: cannot be written ({error}). Free some space or give another path."
+        ) from error
+    return path
+
+
+def _split_sources(source: str | Path) -> list[Path]:
+    if Path(source).exists():
+        return [Path(source)]
+    paths = [Path(part.strip()) for part in str(source).split(",") if part.strip()]
+    missing = [path for path in paths if not path.exists()]
+    if missing or not paths:
+        raise TableError(
+            f"runs={source}: no such file or folder: {name_some(missing) or 'nothing given'}. Allowed: "
+            "a sweep folder, a .csv or a .parquet file; several joined by commas."
+        )
+    return paths
+
+
+def _read_source(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    if path.is_dir():
+        return read_records(path)
+    readers = {".csv": _read_csv, ".parquet": _read_parquet}
+    if path.suffix not in readers:
+        raise TableError(f"{path}: a runs table ends in .csv or .parquet, or is a sweep folder.")
+    try:
+        frame = readers[path.suffix](path)
+    except (OSError, ValueError, csv.Error) as error:  # Arrow raises a ValueError for a damaged file
+        raise TableError(f"{path}: cannot be read as {path.suffix[1:].upper()} ({error}).") from error
+    columns = [str(name) for name in frame.columns]
+    doubled = sorted({name for name in columns if columns.count(name) > 1})
+    if doubled:
+        raise TableError(f"{path}: columns that stand there twice: {name_some(doubled)}. Keep one of each.")
+    return _leave_out_unfinished(frame)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    # Every cell as the text it is: no 'NA' domain lost, no float rounded, no run_id 007 turned into 7.
+    with path.open(newline="", encoding="utf-8-sig") as handle:
+        reader = csv.reader(handle, strict=True)
+        header = next(reader, [])
+        rows = [(reader.line_num, row) for row in reader if row]
+    torn = [f"line {line} ({len(row)})" for line, row in rows if len(row) != len(header)]
+    if torn:
+        raise ValueError(f"the header has {len(header)} columns, but not {name_some(torn)}")
+    return pd.DataFrame([row for _, row in rows], columns=pd.Index(header, dtype=object), dtype=object)
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    return pd.read_parquet(path)
+
+
+def _leave_out_unfinished(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    if "status" not in frame.columns or "run_id" not in frame.columns:
+        return frame, []
+    unfinished = (frame["status"].astype(str) != "complete").to_numpy()
+    left_out = frame.loc[unfinished, ["run_id", "status"]].astype(str)
+    problems = [f"{run_id}: {status or 'no status'}" for run_id, status in left_out.itertuples(index=False)]
+    return frame[~unfinished], problems
+
+
+def _join(parts: list[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
+    """Stack tables that measure the same things; other columns may be missing in some."""
+    first_name, first = parts[0]
+    measured = {name for name in first.columns if is_measured(name)}
+    faults = []
+    for name, frame in parts[1:]:
+        difference = measured ^ {column for column in frame.columns if is_measured(column)}
+        if difference:
+            faults.append(f"{first_name} and {name} differ in {name_some(sorted(difference))}")
+    if faults:
+        raise TableError(f"tables that do not measure the same things cannot be joined: {'; '.join(faults)}.")
+    return pd.concat([frame.astype(object) for _, frame in parts], ignore_index=True)
+
+
+def _renormalise(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    totals = sum_mixture(frame)
+    rounded = np.abs(totals - 1.0) > SUM_NOTED
+    if not rounded.any():
+        return frame, []
+    columns = [name for name in frame.columns if name.startswith("mixture.")]
+    frame = frame.astype(dict.fromkeys(columns, np.float64))
+    frame.loc[rounded, columns] = frame.loc[rounded, columns].div(totals[rounded], axis=0)
+    largest = float(np.abs(totals - 1.0).max())
+    return frame, [f"{int(rounded.sum())} mixtures divided by their sum, at most {largest:.2g} away from one"]

@@ -1,0 +1,1 @@
+"""Mirrors of a run for people to look at; the record stays the truth."""

@@ -1,0 +1,164 @@
+"""Checkpoints of a training in flight: safetensors and JSON, complete or absent, never half-written.
+
+``<folder>/step-<n>/`` holds ``model.safetensors`` (trained parameters), ``optimizer.safetensors`` and
+``state.json`` (step, counters, and the SHA-256 of the other two). The folder is written under another name,
+synced and renamed; older ones are removed afterwards, so that a kill at any moment leaves a whole one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from causalmix.errors import TrainError
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT = 1
+STEP_NAME = re.compile(r"step-(\d+)")
+
+
+def save_checkpoint(
+    folder: Path,
+    parameters: dict[str, torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+) -> Path:
+    """Write one checkpoint atomically and remove the older ones.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run's checkpoints; made when missing.
+    parameters : dict
+        Name -> trained parameter, in the optimiser's order.
+    optimizer : Optimizer
+    state : dict
+        JSON values; ``state["step"]`` (steps done) and ``state["identity"]`` (what is trained) are read back.
+
+    Returns
+    -------
+    Path
+        The new ``step-<n>`` folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".writing-{uuid.uuid4().hex}"
+    temporary.mkdir()
+    save_file(
+        {name: p.detach().cpu().contiguous() for name, p in parameters.items()},
+        temporary / "model.safetensors",
+    )
+    names = {id(parameter): name for name, parameter in parameters.items()}
+    moments = {
+        f"{names[id(parameter)]}|{key}": value.detach().cpu().contiguous()
+        for parameter, values in optimizer.state.items()
+        for key, value in values.items()
+    }
+    save_file(moments, temporary / "optimizer.safetensors")
+    hashes = {file.name: hash_file(file) for file in sorted(temporary.glob("*.safetensors"))}
+    (temporary / "state.json").write_text(json.dumps({"format": FORMAT, **state, "sha256": hashes}, indent=1))
+    for file in temporary.iterdir():
+        sync(file)
+    sync(temporary)
+    final = folder / f"step-{state['step']:08d}"
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    sync(folder)
+    for old in folder.iterdir():
+        if old != final and (STEP_NAME.fullmatch(old.name) or old.name.startswith(".writing-")):
+            shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def load_checkpoint(
+    folder: Path, parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, identity: str
+) -> dict[str, Any] | None:
+    """Restore the newest checkpoint into parameters and optimiser.
+
+    Parameters
+    ----------
+    folder : Path
+    parameters : dict
+        Name -> parameter; overwritten in place.
+    optimizer : Optimizer
+        Fresh, over the same parameters.
+    identity : str
+        Must equal the checkpoint's.
+
+    Returns
+    -------
+    dict or None
+        Its ``state.json``; None where there is no checkpoint.
+
+    Raises
+    ------
+    TrainError
+        For a damaged checkpoint, or one of another model, data set or setting.
+    """
+    found = (
+        [path for path in folder.glob("step-*") if STEP_NAME.fullmatch(path.name)] if folder.is_dir() else []
+    )
+    if not found:
+        return None
+    newest = max(found, key=lambda path: path.name)
+    state = _read_state(newest)
+    if state.get("identity") != identity:
+        raise TrainError(
+            f"{newest} is the checkpoint of another training (model, documents, settings or seed differ): "
+            f"give this run another folder, or delete it to start again."
+        )
+    tensors = {}
+    for name in ("model", "optimizer"):
+        file = newest / f"{name}.safetensors"
+        if not file.is_file() or hash_file(file) != state["sha256"].get(file.name):
+            raise _damaged(file, "its content is not what was written")
+        try:
+            tensors[name] = load_file(file)
+        except SafetensorError as error:
+            raise _damaged(file, str(error)) from error
+    for name, parameter in parameters.items():
+        parameter.data.copy_(tensors["model"][name])
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            value = tensors["optimizer"][f"{name}|{key}"]
+            optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+    return state
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    file = path / "state.json"
+    try:
+        state = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise _damaged(file, str(error)) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT or "sha256" not in state:
+        raise _damaged(file, f"it is not a state of format {FORMAT}")
+    return state
+
+
+def _damaged(file: Path, cause: str) -> TrainError:
+    return TrainError(f"The checkpoint file {file} is damaged ({cause}): delete {file.parent} to restart.")

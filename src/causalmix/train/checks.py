@@ -1,0 +1,146 @@
+"""What a training refuses, and what makes two trainings the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+
+from causalmix.config import TrainConfig
+from causalmix.errors import TrainError, name_some
+from causalmix.train.tokens import TokenStore
+
+if TYPE_CHECKING:
+    import torch
+
+    from causalmix.train.batches import Batch
+
+INCIDENTAL = ("name", "n_samples", "checkpoint_every", "log_every", "device")  # never change a result
+
+
+def check_settings(cfg: TrainConfig) -> None:
+    """Refuse settings out of range, all at once.
+
+    Raises
+    ------
+    TrainError
+    """
+    wrong = [
+        f"train.{name}={getattr(cfg, name)} (at least {least})"
+        for name, least in {
+            "max_length": 2,
+            "batch_rows": 1,
+            "rows_per_pass": 0,
+            "n_epochs": 1,
+            "log_every": 1,
+            "checkpoint_every": 0,
+            "grad_clip": 0,
+            "weight_decay": 0,
+        }.items()
+        if not getattr(cfg, name) >= least
+    ]
+    if not 0 < cfg.lr_peak < float("inf"):
+        wrong.append(f"train.lr_peak={cfg.lr_peak} (above 0)")
+    for name in ("warmup_fraction", "lr_final_fraction", "beta1", "beta2"):
+        if not 0 <= getattr(cfg, name) <= 1:
+            wrong.append(f"train.{name}={getattr(cfg, name)} (0 to 1)")
+    if wrong:
+        raise TrainError(f"Training cannot use {', '.join(wrong)}.")
+
+
+def check_documents(store: TokenStore, doc_ids: NDArray[np.int64], max_length: int) -> NDArray[np.int64]:
+    """Find the documents with something to learn.
+
+    Parameters
+    ----------
+    store : TokenStore
+    doc_ids : ndarray of int64, shape (n,)
+    max_length : int
+        Tokens a document is cut to.
+
+    Returns
+    -------
+    ndarray of int64, shape (m,)
+        ``doc_ids`` without those whose targets all lie beyond ``max_length``.
+
+    Raises
+    ------
+    TrainError
+        For ids that the store lacks, documents without any target token, or nothing left to train on.
+    """
+    if len(doc_ids) == 0:
+        raise TrainError("There are no documents to train on.")
+    missing = np.unique(doc_ids[(doc_ids < 0) | (doc_ids >= len(store))])
+    if len(missing):
+        raise TrainError(
+            f"The store has documents 0 to {len(store) - 1}, but these were given: {name_some(missing)}."
+        )
+    distinct, place = np.unique(doc_ids, return_inverse=True)
+    targets = store.count_targets(distinct, max_length)
+    untargeted = distinct[targets == 0]
+    longest = int(store.lengths()[untargeted].max(initial=0))
+    without = untargeted[store.count_targets(untargeted, longest) == 0]
+    if len(without):
+        raise TrainError(
+            f"These documents have no target token (nothing of an assistant's turn after the first token): "
+            f"{name_some(without)}. Remove them from the pool."
+        )
+    kept = doc_ids[targets[place] > 0]
+    if len(kept) == 0:
+        raise TrainError(
+            f"All {len(doc_ids)} documents lose their targets when cut to train.max_length={max_length}."
+        )
+    return kept
+
+
+def check_finite(step: int, loss: float, norm: float, batches: list[Batch]) -> None:
+    """Refuse to go on with a loss or gradient that is not a number, naming the step's documents.
+
+    Raises
+    ------
+    TrainError
+    """
+    if np.isfinite(loss) and np.isfinite(norm):
+        return
+    documents = [document for batch in batches for document in batch.documents]
+    raise TrainError(
+        f"Step {step + 1} has loss {loss} and gradient norm {norm}. "
+        f"Its documents: {name_some(documents, 50)}. Look at them, or lower train.lr_peak."
+    )
+
+
+def identify(
+    parameters: dict[str, torch.nn.Parameter],
+    store: TokenStore,
+    doc_ids: NDArray[np.int64],
+    cfg: TrainConfig,
+    seed: int,
+    n_steps: int,
+) -> str:
+    """Hash what a training is: model shape, documents in order, settings, seed and length.
+
+    Returns
+    -------
+    str
+        Hexadecimal SHA-256; equal for trainings that a checkpoint may carry from one to the other.
+    """
+    settings = {key: value for key, value in to_plain(cfg).items() if key not in INCIDENTAL}
+    shapes = {name: [*p.shape, str(p.dtype)] for name, p in parameters.items()}
+    digest = hashlib.sha256(json.dumps([shapes, settings, seed, n_steps], sort_keys=True).encode())
+    digest.update(np.ascontiguousarray(doc_ids, dtype=np.int64).tobytes())
+    digest.update(store.lengths()[doc_ids].astype(np.int64).tobytes())
+    return digest.hexdigest()
+
+
+def to_plain(cfg: Any) -> dict[str, Any]:
+    """Turn a config node, or the dataclass behind one, into a plain dictionary."""
+    if is_dataclass(cfg) and not isinstance(cfg, type):
+        return asdict(cfg)
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}

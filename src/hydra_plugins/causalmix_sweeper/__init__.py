@@ -1,0 +1,1 @@
+"""Hydra plugin: `launch.py -m` as one resumable sweep."""
