@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -22,9 +23,15 @@ from hydra_plugins.causalmix_sweeper.sweeper import CausalMixSweeper
 
 def fit_policy_weights(*, _root_: DictConfig) -> dict[str, float]:
     """Resolve ``mixture=policy`` to numbers, on the submitting machine and never on a worker."""
-    from analysis.app import weights_for_launch
+    from analysis.calls import find_policy_weights
+    from causalmix.study.targets import measure_target
+    from causalmix.sweep.points import Inputs
 
-    return weights_for_launch(_root_)
+    bare = OmegaConf.merge(_root_, {"mixture": {"weights": None}})  # what is being resolved
+    plain = OmegaConf.to_container(bare, resolve=True)
+    assert isinstance(plain, dict)
+    named = {str(key): value for key, value in plain.items()}
+    return find_policy_weights(named, measure_target(named, Inputs(Path(named["outputs"]))))
 
 
 def run(config: DictConfig) -> Any:
@@ -32,7 +39,7 @@ def run(config: DictConfig) -> Any:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     if plain["job"] == "study":
-        from analysis.app import answer_settings, write_confirmed_report
+        from analysis.calls import answer_settings, write_confirmed_report
         from causalmix.study.loop import Analyst, run_study
         from causalmix.study.summary import present
 

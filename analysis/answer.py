@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,6 +109,7 @@ def refit_halves(
     answer: Floats,
     *,
     n_refits: int,
+    n_threads: int,
     seed: int,
     progress: bool,
 ) -> Spread | None:
@@ -120,15 +123,23 @@ def refit_halves(
     if n_refits < 2:
         return None
     light = lighten(estimator, 0.5)
-    quick = PolicyConfig(**{**vars(policy), "n_candidates": min(policy.n_candidates, SPREAD_CANDIDATES)})
-    quick.n_best = min(policy.n_best, quick.n_candidates)
+    n_candidates = min(policy.n_candidates, SPREAD_CANDIDATES)
+    quick = dataclasses.replace(
+        policy, n_candidates=n_candidates, n_best=max(1, policy.n_best * n_candidates // policy.n_candidates)
+    )
     rng = np.random.default_rng([seed, 31])
-    mixtures = []
-    for i in tqdm(range(n_refits), desc="half-sample refits", disable=None if progress else True, leave=False):
-        half = np.sort(rng.choice(roles.n_runs, roles.n_runs // 2, replace=False))
-        part = roles.take(half)
-        effects = fit_effects(part, light, seed + 1 + i).effects
-        mixtures.append(propose(effects, part, target, quick).weights)
+    halves = [np.sort(rng.choice(roles.n_runs, roles.n_runs // 2, replace=False)) for _ in range(n_refits)]
+
+    def ask(i: int) -> Floats:
+        part = roles.take(halves[i])
+        return propose(fit_effects(part, light, seed + 1 + i).effects, part, target, quick).weights
+
+    hidden = None if progress else True
+    with ThreadPoolExecutor(
+        max(1, n_threads)
+    ) as workers:  # each refit is whole in itself: order cannot matter
+        answers = workers.map(ask, range(n_refits))
+        mixtures = list(tqdm(answers, total=n_refits, desc="half-sample refits", disable=hidden, leave=False))
     stacked = np.array(mixtures)
     return Spread(stacked, stacked.std(axis=0, ddof=1), float(np.abs(stacked - answer).sum(axis=1).mean()))
 

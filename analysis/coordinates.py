@@ -53,7 +53,9 @@ def to_log(mixtures: Floats, offset: float = 0.0) -> Floats:
 
 def from_log(coordinates: Floats, offset: float = 0.0) -> Floats:
     """Invert :func:`to_log`; with ``offset`` 0 any vector is closed to the simplex by dividing by its sum."""
-    raw = np.exp(coordinates - coordinates.max(axis=-1, keepdims=True)) if offset == 0 else np.exp(coordinates)
+    raw = (
+        np.exp(coordinates - coordinates.max(axis=-1, keepdims=True)) if offset == 0 else np.exp(coordinates)
+    )
     shares = raw - offset
     return np.asarray(shares / shares.sum(axis=-1, keepdims=True))
 

@@ -62,7 +62,8 @@ def draw_curves(effects: Effects, roles: Roles, target: Target, confidence: floa
     if not effects.x_names:
         return []
     z = float(norm.ppf(0.5 + confidence / 2))
-    grids = [np.linspace(*np.quantile(roles.X[:, j], [0.05, 0.95]), N_GRID) for j in range(len(roles.x_names))]
+    edges = np.quantile(roles.X, [0.05, 0.95], axis=0)
+    grids = [np.linspace(float(low), float(high), N_GRID) for low, high in edges.T]
     states = np.repeat(target.x[None, :], N_GRID * len(grids), axis=0)
     for j, grid in enumerate(grids):
         states[j * N_GRID : (j + 1) * N_GRID, j] = grid
@@ -76,7 +77,7 @@ def draw_curves(effects: Effects, roles: Roles, target: Target, confidence: floa
 
 
 def grow_summary(effects: Effects, roles: Roles, depth: int = 2) -> list[Leaf]:
-    """Summarise theta over the runs' states by one small tree (the idea of econml's SingleTreeCateInterpreter).
+    """Summarise theta over the runs' states by one small tree (as econml's SingleTreeCateInterpreter does).
 
     The tree is grown on the fitted theta of any family, so it explains the fit, not the data.
     """

@@ -15,7 +15,7 @@ from analysis.roles import Roles
 from causalmix.config import TargetConfig
 from causalmix.errors import AnalysisError, name_some, nearest_name
 from causalmix.files import read_json
-from causalmix.mixture.simplex import Box, default_floor, feasible_box, project_to_box, validate_weights
+from causalmix.mixture.simplex import Box, feasible_box, project_to_box, validate_weights
 
 Floats = NDArray[np.float64]
 
@@ -82,7 +82,7 @@ def build_target(
     Raises
     ------
     AnalysisError
-        A state that is incomplete, unknown or not finite; counts of unknown domains; a reference that cannot be.
+        A state that is incomplete, unknown or not finite; counts of unknown domains; no such reference.
     """
     notes: list[str] = []
     measured = _read_state_file(cfg.state_file) if cfg.state_file else {}
@@ -117,6 +117,28 @@ def build_target(
     )
 
 
+def read_mapping(given: object, key: str) -> dict[str, Any]:
+    """Return a mapping that a user gave under ``key``, or say that it is none."""
+    if not isinstance(given, Mapping) or not given:
+        raise AnalysisError(
+            f"{key}={given!r}: a mapping is wanted, for example '{key}={{name: 1, other: 2}}'."
+        )
+    return {str(name): value for name, value in given.items()}
+
+
+def flatten_state(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn ``{hes: {math: .1}}`` into ``{hes.math: .1}``: both spellings are understood."""
+    flat: dict[str, Any] = {}
+    for name, value in given.items():
+        inner = (
+            {f"{name}.{part}": v for part, v in value.items()}
+            if isinstance(value, Mapping)
+            else {name: value}
+        )
+        flat |= inner
+    return flat
+
+
 def _read_state_file(path: str) -> dict[str, Any]:
     if not Path(path).is_file():
         raise AnalysisError(f"target.state_file={path}: no such file (a pool's state.json is wanted).")
@@ -136,18 +158,18 @@ def _read_state(
     state_names: Sequence[str],
     notes: list[str],
 ) -> dict[str, float]:
-    if cfg.state is not None and measured:
+    if cfg.state and measured:
         raise AnalysisError("target.state and target.state_file are both given: keep one of them.")
-    if cfg.state is None and not measured:
+    if not cfg.state and not measured:
         if roles.x_names:
             notes.append(
                 "No state of the target was given (target.state, target.state_file): the mean state of the "
                 "runs was taken."
             )
         return {name: float(roles.X[:, j].mean()) for j, name in enumerate(roles.x_names)}
-    given: Mapping[str, Any] = cfg.state if cfg.state is not None else measured["state"]
-    source = "target.state" if cfg.state is not None else f"target.state_file={cfg.state_file}"
-    unknown = [name for name in given if name not in state_names] if cfg.state is not None else []
+    source = "target.state" if cfg.state else f"target.state_file={cfg.state_file}"
+    given = flatten_state(read_mapping(cfg.state or measured["state"], source))
+    unknown = [name for name in given if name not in state_names] if cfg.state else []
     if unknown:
         named = name_some(f"'{name}'{nearest_name(name, state_names)}" for name in unknown)
         raise AnalysisError(f"{source}: unknown {named}; the table's states: {name_some(state_names, 40)}.")
@@ -166,11 +188,14 @@ def _read_state(
 def _read_available(
     cfg: TargetConfig, measured: Mapping[str, Any], domains: tuple[str, ...]
 ) -> dict[str, int] | None:
-    given = cfg.available if cfg.available is not None else measured.get("available")
-    if given is None:
+    if not (cfg.available or measured.get("available")):
         return None
+    given = read_mapping(cfg.available or measured["available"], "target.available")
     unknown = [name for name in given if name not in domains]
     missing = [name for name in domains if name not in given]
+    wrong = [f"{name}={n!r}" for name, n in given.items() if isinstance(n, bool) or not isinstance(n, int)]
+    if wrong:
+        raise AnalysisError(f"target.available: {name_some(wrong)}; counts of documents are wanted.")
     if unknown or missing:
         faults = [f"unknown '{name}'{nearest_name(name, domains)}" for name in unknown]
         faults += [f"no count for '{name}'" for name in missing]
@@ -220,9 +245,7 @@ def _choose_reference(cfg: TargetConfig, natural: Floats, domains: tuple[str, ..
             f"allowed: {', '.join(allowed)}."
         )
     if cfg.reference == "fixed":
-        if cfg.reference_weights is None:
-            raise AnalysisError(
-                "target.reference=fixed needs target.reference_weights={domain: share, ...}."
-            )
-        return validate_weights(cfg.reference_weights, domains)
+        if not cfg.reference_weights:
+            raise AnalysisError("target.reference=fixed needs target.reference_weights={domain: share, ...}.")
+        return validate_weights(read_mapping(cfg.reference_weights, "target.reference_weights"), domains)
     return natural if cfg.reference == "natural" else np.full(len(domains), 1.0 / len(domains))

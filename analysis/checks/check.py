@@ -26,7 +26,8 @@ class CheckResult:
     ----------
     code, title : str
     status : str
-        passed | warning | failed | not applicable. A failed check blocks the analysis unless it is allowed.
+        passed | warning | failed | not applicable. Unless it is allowed, a failure before the fit stops the
+        analysis, and one after it withholds the advice.
     value : float or None
         The number that was judged.
     message : str
@@ -63,6 +64,8 @@ class Evidence:
         Absent before the fit.
     predicted : ndarray (n,) or None
         Out-of-fold effect part ``theta(x_i)' z_i`` of every run.
+    candidate : ndarray (K,) or None
+        The policy's mixture.
     """
 
     roles: Roles
@@ -71,6 +74,7 @@ class Evidence:
     target: Target | None = None
     fitted: Fitted | None = None
     predicted: NDArray[np.float64] | None = None
+    candidate: NDArray[np.float64] | None = None
 
 
 class Check(ABC):

@@ -34,8 +34,8 @@ class ConstantState(Check):
                 FAILED,
                 0.0,
                 f"X is constant: {name_some(roles.x_names)} has one value in all {roles.n_runs} runs.",
-                "Draw a candidate pool for each run (pool.candidate.kind=tilted) and measure its state, or take "
-                "estimator=no_covariates.",
+                "Draw a candidate pool for each run (pool.candidate.kind=tilted) and measure its state, or "
+                "take estimator=no_covariates.",
             )
         if constant:
             return self.say(
@@ -58,8 +58,8 @@ class BadControl(Check):
         if not FAMILIES[evidence.cfg.estimator.kind].uses_state or _all_constant(roles.X):
             return self.skip("No state varies.")
         action = (
-            "Measure the state on the candidate pool, with fixed weights, before the mixture is drawn; or take "
-            "estimator=no_covariates, or allow_failed_checks=[CM002] if you know why T predicts X."
+            "Measure the state on the candidate pool, with fixed weights, before the mixture is drawn; or "
+            "take estimator=no_covariates, or allow_failed_checks=[CM002] if you know why T predicts X."
         )
         regressors = np.hstack([roles.mixtures, roles.Z])
         if roles.randomised:
@@ -100,8 +100,8 @@ class Confounding(Check):
             return self.say(
                 PASSED,
                 r2,
-                f"{found}. T was drawn independently of X: nothing to deconfound, orthogonalisation only reduces "
-                "variance.",
+                f"{found}. T was drawn independently of X: nothing to deconfound, orthogonalisation only "
+                "reduces variance.",
             )
         status = WARNING if p < 0.05 else PASSED
         action = "The answer leans on the state holding everything that moved both mixture and outcome."
@@ -180,4 +180,6 @@ def predict_out_of_sample(regressors: Floats, targets: Floats, seed: int) -> lis
 
 
 def _all_constant(X: Floats) -> bool:
-    return X.shape[1] == 0 or bool(np.all(np.ptp(X, axis=0) <= 1e-10 * np.maximum(1.0, np.abs(X).max(axis=0))))
+    return X.shape[1] == 0 or bool(
+        np.all(np.ptp(X, axis=0) <= 1e-10 * np.maximum(1.0, np.abs(X).max(axis=0)))
+    )

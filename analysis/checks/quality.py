@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.answer import measure_support
-from analysis.checks.check import PASSED, WARNING, Check, CheckResult, Evidence
+from analysis.checks.check import FAILED, PASSED, WARNING, Check, CheckResult, Evidence
 from analysis.estimators.fit import FAMILIES, Fitted, lighten
 from analysis.roles import Roles, select_cohort
 from causalmix.config import EstimatorConfig
@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 # Share of target states at which CausalForestDML is worse than Equal, by runs (METHOD section 9).
 WORSE_THAN_EQUAL = {32: 62, 64: 42, 128: 8, 256: 4}
 RANK_LEAST = 0.3
+FAR = 2.0  # times the distance that holds 95% of the runs: beyond it there is no advice
 
 
 class TargetSupport(Check):
@@ -38,11 +39,33 @@ class TargetSupport(Check):
         if support.state_is_supported:
             return self.say(PASSED, support.distance, found.capitalize() + ".")
         named = f"; outside the range of the runs: {name_some(support.outside)}" if support.outside else ""
+        far = support.distance > FAR * support.distance_limit
         return self.say(
-            WARNING,
+            FAILED if far else WARNING,
             support.distance,
             f"Outside the support: {found}{named}.",
             "Check that target.state is in the table's own units; add runs on pools like the target.",
+        )
+
+
+class MixtureSupport(Check):
+    """A mixture that no run came near is an extrapolation too."""
+
+    code, title = "CM010", "The mixture lies among the mixtures of the runs"
+
+    def run(self, evidence: Evidence) -> CheckResult:
+        """Compare the residual leverage of the policy's mixture with those of the runs."""
+        if evidence.target is None or evidence.candidate is None:
+            return self.skip("No mixture was found.")
+        support = measure_support(evidence.roles, evidence.target, evidence.candidate)
+        found = f"leverage {support.leverage:.3f}, 95% of runs lie below {support.leverage_limit:.3f}"
+        if support.mixture_is_supported:
+            return self.say(PASSED, support.leverage, found.capitalize() + ".")
+        return self.say(
+            WARNING,
+            support.leverage,
+            f"Outside the support: {found}.",
+            "Take a smaller region (policy.rho), or add runs with mixtures like it.",
         )
 
 
@@ -87,8 +110,8 @@ class Calibration(Check):
         error = float(np.sqrt((bread @ (scores.T @ scores) @ bread)[1, 1]))
         r2 = 1.0 - float(((y - predicted) ** 2).sum() / (y**2).sum())
         found = (
-            f"slope {slope:.2f} +- {error:.2f}, intercept {intercept:.2f}; effects explain {max(r2, 0):.0%} of "
-            "what the state leaves of the outcome"
+            f"slope {slope:.2f} +- {error:.2f}, intercept {intercept:.2f}; effects explain {max(r2, 0):.0%} "
+            "of what the state leaves of the outcome"
         )
         if slope - 2 * error <= 0:
             return self.say(
@@ -125,7 +148,9 @@ class RankAgreement(Check):
         rho = float(spearmanr(predicted, evidence.roles.Y).statistic)
         found = f"Spearman {rho:.3f} over {evidence.roles.n_runs} runs (the paper reports .756 on 64)"
         if rho < RANK_LEAST:
-            return self.say(WARNING, rho, f"Weak: {found}.", "Run more of the sweep, or reduce the seed noise.")
+            return self.say(
+                WARNING, rho, f"Weak: {found}.", "Run more of the sweep, or reduce the seed noise."
+            )
         return self.say(PASSED, rho, found + ".")
 
 
@@ -156,7 +181,7 @@ class SeedNoise(Check):
 def measure_seed_sd(evidence: Evidence) -> float | None:
     """Return the pooled sd of the outcome over runs of one mixture and one state; None without such runs."""
     cohorts = ["signal"] if "cohort" not in evidence.frame else sorted(evidence.frame["cohort"].unique())
-    wanted = {evidence.cfg.cohort, "replicate"}
+    wanted = {evidence.cfg.cohort, "replicate", "anchor"}
     parts = [select_cohort(evidence.frame, cohort) for cohort in cohorts if cohort in wanted]
     rows = [row for part in parts for row in part.to_dict("records")]
     keys = [c for c in evidence.frame if str(c).startswith(("mixture.", "state."))]

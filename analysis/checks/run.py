@@ -6,7 +6,14 @@ from collections.abc import Sequence
 
 from analysis.checks.check import FAILED, Check, CheckResult, Evidence
 from analysis.checks.identification import BadControl, Confounding, ConstantState, Overlap
-from analysis.checks.quality import Calibration, RankAgreement, SampleSize, SeedNoise, TargetSupport
+from analysis.checks.quality import (
+    Calibration,
+    MixtureSupport,
+    RankAgreement,
+    SampleSize,
+    SeedNoise,
+    TargetSupport,
+)
 from causalmix.errors import AnalysisError, ConfigError, name_some, nearest_name
 
 CHECKS: tuple[type[Check], ...] = (
@@ -19,6 +26,7 @@ CHECKS: tuple[type[Check], ...] = (
     Calibration,
     RankAgreement,
     SeedNoise,
+    MixtureSupport,
 )
 
 
@@ -32,19 +40,27 @@ def check_allowed(codes: Sequence[str]) -> None:
 
 
 def run_checks(evidence: Evidence, *, before_fit: bool) -> list[CheckResult]:
-    """Run the checks of one stage, and stop at those that failed and were not allowed.
+    """Run the checks of one stage."""
+    return [check().run(evidence) for check in CHECKS if check.before_fit == before_fit]
+
+
+def list_blocking(results: Sequence[CheckResult], allowed: Sequence[str]) -> list[CheckResult]:
+    """Return the checks that failed and were not allowed to."""
+    return [result for result in results if result.status == FAILED and result.code not in allowed]
+
+
+def stop_at(blocking: Sequence[CheckResult]) -> None:
+    """Stop an analysis whose table cannot answer.
 
     Raises
     ------
     AnalysisError
         Names every such check, what it found and what to do.
     """
-    results = [check().run(evidence) for check in CHECKS if check.before_fit == before_fit]
-    stopped = [r for r in results if r.status == FAILED and r.code not in evidence.cfg.allow_failed_checks]
-    if stopped:
-        said = " ".join(f"[{r.code}] {r.message} {r.action}" for r in stopped)
-        codes = ",".join(r.code for r in stopped)
-        raise AnalysisError(
-            f"{said} To go on all the same, and have it said in the report: allow_failed_checks=[{codes}]."
-        )
-    return results
+    if not blocking:
+        return
+    said = " ".join(f"[{result.code}] {result.message} {result.action}" for result in blocking)
+    codes = ",".join(result.code for result in blocking)
+    raise AnalysisError(
+        f"{said} To go on all the same, and have it said in the report: allow_failed_checks=[{codes}]."
+    )

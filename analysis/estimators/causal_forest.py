@@ -22,8 +22,8 @@ class ForestEffects(Effects):
     """``theta(x) = sum_a w_a theta_a(x)`` over the abilities' forests.
 
     All forests are grown with one seed, so bag g of every ability is grown on the same half-sample. The
-    sampling error of the weighted mean is therefore read off the bags of the *mean* itself (bootstrap of little
-    bags, Athey, Tibshirani and Wager 2019), and no covariance between abilities is assumed away.
+    sampling error of the weighted mean is therefore read off the bags of the *mean* itself (bootstrap of
+    little bags, Athey, Tibshirani and Wager 2019), and no covariance between abilities is assumed away.
     """
 
     def __init__(self, roles: Roles, model: Any):
@@ -92,7 +92,8 @@ def fit_forest(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: i
 
 def _influence(forest: Any, X: Floats) -> Floats:
     """Return each tree's pull on the forest's estimate: (n_trees, m, K + 1)."""
-    each = [tree.predict_alpha_and_jac(np.ascontiguousarray(X)) for tree in forest.estimators_]
+    rows = np.ascontiguousarray(X, dtype=np.float64)
+    each = [tree.predict_alpha_and_jac(rows, check_input=False) for tree in forest.estimators_]
     alpha = np.stack([a for a, _ in each])
     width = alpha.shape[2]
     jacobian = np.stack([j for _, j in each]).reshape(len(each), len(X), width, width)
@@ -105,8 +106,8 @@ def _influence(forest: Any, X: Floats) -> Floats:
 def _debias(between: Floats, excess: Floats, n_bags: int) -> Floats:
     """Subtract the within-bag excess along each eigenvector, keeping every variance positive.
 
-    The difference of two noisy variances can be negative; its posterior mean under a flat prior on the positive
-    numbers (a truncated normal's mean) cannot.
+    The difference of two noisy variances can be negative; its posterior mean under a flat prior on the
+    positive numbers (a truncated normal's mean) cannot.
     """
     from scipy.stats import norm
 

@@ -29,6 +29,9 @@ class Effects(ABC):
         self.domains = domains
         self.x_names = x_names
         self.log_offset = log_offset
+        self._known: dict[
+            bytes, Floats
+        ] = {}  # covariances asked for again and again: one target, many mixtures
 
     @abstractmethod
     def thetas(self, X: Floats) -> Floats:
@@ -44,7 +47,10 @@ class Effects(ABC):
 
     def covariance(self, x: Floats) -> Floats:
         """Return the covariance (K, K) of theta at one state (d,)."""
-        return np.asarray(self.covariances(x[None, :])[0])
+        key = np.asarray(x, dtype=np.float64).tobytes()
+        if key not in self._known:
+            self._known[key] = np.asarray(self.covariances(x[None, :])[0])
+        return self._known[key]
 
     def predict(self, x: Floats, mixtures: Floats) -> Floats:
         """Return the outcome (m,) of ``mixtures`` (m, K) at state x, up to one constant, in points."""
@@ -56,7 +62,7 @@ class Effects(ABC):
         ``d' theta`` and ``d' V d`` with ``d = z(T) - z(q)``; points and squared points.
         """
         d = to_log(mixture, self.log_offset) - to_log(reference, self.log_offset)
-        return float(d @ self.theta(x)), float(max(d @ self.covariance(x) @ d, 0.0))
+        return float(d @ self.theta(x)), max(float(d @ self.covariance(x) @ d), 0.0)
 
 
 def clip_to_psd(matrices: Floats) -> Floats:

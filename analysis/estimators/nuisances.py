@@ -49,7 +49,8 @@ def residualise(roles: Roles, cfg: NuisanceConfig, seed: int) -> Residuals:
     ----------
     roles : Roles
     cfg : NuisanceConfig
-        ``treatment=design`` takes the sampler's own mean of Z (columns ``design.mean_log.*``).
+        ``treatment=design`` takes the sampler's own mean of Z (columns ``design.mean_log.*``); ``auto`` takes
+        it where the table has it, and LightGBM where not.
     seed : int
         Folds and models.
 
@@ -66,11 +67,12 @@ def residualise(roles: Roles, cfg: NuisanceConfig, seed: int) -> Residuals:
     folds = assign_folds(roles.n_runs, cfg.n_folds, seed)
     covariates = np.hstack([roles.X, roles.W])
     outcomes_hat = _cross_fit(covariates, roles.outcomes, folds, cfg.outcome, seed)
-    if cfg.treatment == "design":
-        assert roles.design_mean is not None
+    if cfg.treatment == "design" or (cfg.treatment == "auto" and roles.design_mean is not None):
+        assert roles.design_mean is not None, "checked above"
         Z_hat = roles.design_mean
     else:
-        Z_hat = _cross_fit(covariates, roles.Z, folds, cfg.treatment, seed + 1)
+        treatment = "lightgbm" if cfg.treatment == "auto" else cfg.treatment
+        Z_hat = _cross_fit(covariates, roles.Z, folds, treatment, seed + 1)
     return Residuals(roles.outcomes - outcomes_hat, outcomes_hat, roles.Z - Z_hat, Z_hat, folds)
 
 
@@ -102,9 +104,7 @@ def make_regressor(kind: str, seed: int) -> Any:
     return make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(-2, 4, 13)))
 
 
-def _cross_fit(
-    covariates: Floats, targets: Floats, folds: NDArray[np.int64], kind: str, seed: int
-) -> Floats:
+def _cross_fit(covariates: Floats, targets: Floats, folds: NDArray[np.int64], kind: str, seed: int) -> Floats:
     predicted = np.empty_like(targets)
     for fold in np.unique(folds):
         out, kept = folds == fold, folds != fold
@@ -120,11 +120,12 @@ def _cross_fit(
 def _check(roles: Roles, cfg: NuisanceConfig) -> None:
     for key, value, allowed in (
         ("outcome", cfg.outcome, MODELS),
-        ("treatment", cfg.treatment, (*MODELS, "design")),
+        ("treatment", cfg.treatment, (*MODELS, "design", "auto")),
     ):
         if value not in allowed:
             raise AnalysisError(
-                f"estimator.nuisance.{key}={value}{nearest_name(value, allowed)}; allowed: {', '.join(allowed)}."
+                f"estimator.nuisance.{key}={value}{nearest_name(value, allowed)}; "
+                f"allowed: {', '.join(allowed)}."
             )
     if not 2 <= cfg.n_folds <= roles.n_runs:
         raise AnalysisError(
@@ -133,6 +134,6 @@ def _check(roles: Roles, cfg: NuisanceConfig) -> None:
     if cfg.treatment == "design" and roles.design_mean is None:
         missing = [f"design.mean_log.{domain}" for domain in roles.domains]
         raise AnalysisError(
-            f"estimator.nuisance.treatment=design needs the columns {', '.join(missing)}, which a sweep writes; "
-            "this table lacks them: take estimator.nuisance.treatment=lightgbm."
+            f"estimator.nuisance.treatment=design needs the columns {', '.join(missing)}, which a sweep "
+            "writes; this table lacks them: take estimator.nuisance.treatment=lightgbm."
         )

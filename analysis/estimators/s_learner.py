@@ -70,9 +70,7 @@ class SurfaceEffects(Effects):
 def fit_surface(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: int) -> Effects:
     """Fit one LightGBM an ability on [X, Z], and again on half-samples for the covariance."""
     rng = np.random.default_rng([seed, 17])
-    halves = [
-        np.sort(rng.choice(roles.n_runs, roles.n_runs // 2, replace=False)) for _ in range(N_HALVES)
-    ]
+    halves = [np.sort(rng.choice(roles.n_runs, roles.n_runs // 2, replace=False)) for _ in range(N_HALVES)]
     rows = np.arange(roles.n_runs)
     return SurfaceEffects(roles, _fit(roles, rows, seed), [_fit(roles, half, seed) for half in halves])
 

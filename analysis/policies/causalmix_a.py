@@ -44,6 +44,8 @@ def solve_kl(theta: Floats, reference: Floats, box: Box, rho: float) -> tuple[Fl
 
     The maximiser of the Lagrangian is the box rule with scores ``theta + lam q``; lam is the smallest
     multiplier that keeps the region, found by bisection in log lam. No effect positive: the reference.
+    Exact unless the caps of the domains with positive effects leave mass over: what is left then goes to the
+    others in the proportions of q, where the exact optimum would empty all of them but one.
 
     Parameters
     ----------
@@ -106,7 +108,7 @@ def check_region(cfg: PolicyConfig) -> None:
 
 
 def _price_limits(theta: Floats, q: Floats, lam: float, weights: Floats, box: Box) -> dict[str, float]:
-    """Return the multipliers of the limits that bind: ``(theta_k + lam q_k) / T_k`` against its free value nu."""
+    """Return the multipliers of the binding limits: ``(theta_k + lam q_k) / T_k`` less its free value nu."""
     prices = {"kl": lam} if lam > 0 else {}
     capped = weights >= box.cap - 1e-9
     floored = (weights <= box.floor + 1e-9) & ~capped

@@ -22,8 +22,8 @@ Floats = NDArray[np.float64]
 def propose_s(effects: Effects, roles: Roles, target: Target, cfg: PolicyConfig) -> Proposal:
     """Answer with the mean of the ``n_best`` of ``n_candidates`` mixtures, by predicted gain at the target.
 
-    With ``region=off`` candidates are uniform on the feasible simplex. With ``region=kl`` they are drawn around
-    {q, uniform, A} and those outside ``KL(q || T) <= rho`` are dropped; the region is convex, so the
+    With ``region=off`` candidates are uniform on the feasible simplex. With ``region=kl`` they are drawn
+    around {q, uniform, A} and those outside ``KL(q || T) <= rho`` are dropped; the region is convex, so the
     mean stays inside. The score is the predicted gain minus ``kappa`` of its standard errors.
     """
     check_region(cfg)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from analysis.estimators.effects import Effects
 from analysis.policies.proposal import Proposal
 from analysis.roles import Roles
-from analysis.target import Target
+from analysis.target import Target, read_mapping
 from causalmix.config import PolicyConfig
 from causalmix.errors import AnalysisError
 from causalmix.mixture.simplex import project_to_box, validate_weights
@@ -34,9 +34,9 @@ def propose_fixed(effects: Effects, roles: Roles, target: Target, cfg: PolicyCon
     MixtureError
         Weights off the simplex, or of unknown domains.
     """
-    if cfg.weights is None:
+    if not cfg.weights:
         raise AnalysisError("policy=fixed needs policy.weights={domain: share, ...}.")
-    return fit_to_box(validate_weights(cfg.weights, target.domains), target)
+    return fit_to_box(validate_weights(read_mapping(cfg.weights, "policy.weights"), target.domains), target)
 
 
 def propose_best_observed(effects: Effects, roles: Roles, target: Target, cfg: PolicyConfig) -> Proposal:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any, Protocol
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -11,7 +14,40 @@ from markupsafe import Markup
 from analysis.curves import Curve
 from analysis.report import sections, words
 from analysis.report.plots import plot_intervals, plot_mixture
+from analysis.result import MOVE_DELTA
 from analysis.roles import Roles
+from causalmix.errors import AnalysisError
+
+_PACKAGES = ("causalmix", "econml", "lightgbm", "numpy", "pandas", "scikit-learn")
+
+
+class Answered(Protocol):
+    """What is read of a finished analysis."""
+
+    @property
+    def curves(self) -> Sequence[Curve]: ...  # noqa: D102
+    def to_json(self) -> dict[str, Any]: ...  # noqa: D102
+
+
+def write_report(
+    analysis: Answered, roles: Roles, path: str | Path, confirmation: Sequence[Mapping[str, Any]] = ()
+) -> Path:
+    """Write ``report.html`` beside ``mixture.json``; see :func:`render_report`.
+
+    Raises
+    ------
+    AnalysisError
+        The disk refuses.
+    """
+    path = Path(path)
+    folder = str(path.parent)
+    html = render_report(analysis.to_json(), roles, analysis.curves, folder=folder, confirmation=confirmation)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(html, encoding="utf-8")
+    except OSError as error:
+        raise AnalysisError(f"{path}: the report cannot be written ({error}).") from error
+    return path
 
 
 def render_report(
@@ -45,8 +81,8 @@ def render_report(
     """
     given = answer["advice"] == "given"
     shown = answer["weights"] if given else answer["candidate"]
-    baselines = answer.get("baselines") or {}
-    bar_name = "mixture" if given else "withheld candidate"
+    baselines = answer["baselines"]
+    bar_name = "mixture" if given else "candidate"
     confidence = f"{100 * answer['gain']['confidence']:g} %"
     others = {"reference": answer["reference"]} | {name: b["weights"] for name, b in baselines.items()}
     gains = [(bar_name, answer["gain"]), *((name, b["gain"]) for name, b in baselines.items())]
@@ -55,7 +91,8 @@ def render_report(
         answer=answer,
         given=given,
         verdict=sections.spell_verdict(answer),
-        setting=f"{len(shown)} domains, {answer['n_runs']} runs",
+        setting=f"{len(shown)} domains, {answer['n_runs']} runs, estimator {answer['estimator']['name']}, "
+        f"policy {answer['policy']['name']}",
         summary=sections.spell_summary(answer, "the outcome"),
         facts=sections.list_facts(answer),
         steps=sections.list_steps(answer, folder),
@@ -64,9 +101,9 @@ def render_report(
         bar_name=bar_name,
         baselines=baselines,
         largest=max([*shown.values(), *answer["reference"].values(), *_list_shares(baselines)]),
-        counts=answer.get("counts"),
+        counts=answer["counts"],
         confidence=confidence,
-        mixture_plot=plot_mixture(shown, answer.get("spread") or {}, others, bar_name),
+        mixture_plot=plot_mixture(shown, answer["spread"] or {}, others, bar_name),
         gain_plot=plot_intervals([_take_interval(*pair) for pair in gains], "points", "Predicted gain"),
         theta_plot=plot_intervals(
             [_take_interval(*pair) for pair in answer["theta"].items()],
@@ -75,12 +112,89 @@ def render_report(
         ),
         prices=sections.list_prices(answer),
         exchange=sections.colour_exchange(answer),
-        exchange_delta=0.05,
+        exchange_delta=MOVE_DELTA,
         curves=sections.group_curves(curves, roles),
         checks=sections.list_checks(answer),
         checks_summary=sections.spell_checks(answer),
         confirmation=_mark_best(confirmation),
         state=sections.list_state(answer, roles),
-        notes=answer.get("notes") or [],
-        provenance=[],
+        support=sections.spell_support(answer),
+        notes=answer["notes"],
+        provenance=_list_provenance(answer, folder),
+        style=_read_style(),
     )
+
+
+def _open_templates() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("analysis.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "share": words.spell_share,
+        "points": words.spell_points,
+        "number": words.spell_number,
+        "fixed": lambda value: f"{value:.2f}",
+    }
+    return environment
+
+
+def _read_style() -> Markup:
+    return Markup((resources.files("analysis.report") / "style.css").read_text(encoding="utf-8"))
+
+
+def _take_interval(name: str, interval: Mapping[str, float]) -> tuple[str, float, float, float]:
+    return name, float(interval["estimate"]), float(interval["low"]), float(interval["high"])
+
+
+def _list_shares(mixtures: Mapping[str, Mapping[str, Any]]) -> list[float]:
+    return [share for mixture in mixtures.values() for share in mixture["weights"].values()]
+
+
+def _mark_best(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Mark the highest mean of each target."""
+    best: dict[str, float] = {}
+    for row in rows:
+        best[row["target"]] = max(best.get(row["target"], -math.inf), row["mean"])
+    return [{"gain_se": None, **row, "best": row["mean"] == best[row["target"]]} for row in rows]
+
+
+def _list_provenance(answer: Mapping[str, Any], folder: str) -> list[dict[str, Any]]:
+    tables: list[tuple[str, Mapping[str, Any], bool]] = [
+        ("The same again", {"command": _spell_command(answer, folder)}, True),
+        ("Data", _describe_data(answer), True),
+        ("Policy", answer["policy"], False),
+        ("Estimator", answer["estimator"], False),
+    ]
+    tables.append(("Versions", {name: _find_version(name) for name in _PACKAGES}, True))
+    return [
+        {"title": title, "code": code, "rows": [(name, _flatten(value)) for name, value in content.items()]}
+        for title, content, code in tables
+        if content
+    ]
+
+
+def _describe_data(answer: Mapping[str, Any]) -> dict[str, Any]:
+    fingerprints = {f"fingerprint of the {name}": value for name, value in answer["fingerprints"].items()}
+    return {**fingerprints, "runs fitted": answer["n_runs"], "runs left out": answer["n_skipped"]}
+
+
+def _spell_command(answer: Mapping[str, Any], folder: str) -> str:
+    names = f"estimator={answer['estimator']['name']} policy={answer['policy']['name']}"
+    return f"python -m analysis runs=SWEEP-or-table {names} output_dir={folder}"
+
+
+def _find_version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "run from its source"
+
+
+def _flatten(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} = {_flatten(part)}" for name, part in value.items())
+    return words.spell_number(value)

@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 WIDTH = 760.0
 LEFT = 150.0  # room for a domain's name
-NAME_LENGTH = 20  # longer names are cut in a plot; the tables have them whole
+NAME_LENGTH = 17  # longer names lose their middle in a plot; the tables have them whole
 
 
 def plot_mixture(
@@ -57,7 +57,9 @@ def plot_mixture(
             parts += _draw_whisker(x(max(share - sd, 0.0)), x(share + sd), middle)
         for kind, other in enumerate(marks.values()):
             if domain in other:
-                parts += [_draw_other(x(other[domain]), middle, kind)]
+                # A lane for each mixture, so that equal shares do not hide each other.
+                lane = 0.0 if kind == 0 else 16.0 * (kind / len(marks) - 0.5)
+                parts += [_draw_other(x(other[domain]), middle + lane, kind)]
         parts += [text(WIDTH - 4, middle + 4.5, spell_share(share), "value", "end")]
     parts += [line(LEFT, top, LEFT, bottom, "axis")]
     label = f"Shares of {name}: " + ", ".join(f"{d} {spell_share(s)}" for d, s in weights.items())
@@ -112,12 +114,12 @@ def plot_curve(curve: Curve, k: int, domain: str, seen: Floats, limits: tuple[fl
     limits : tuple of float
         The page's common vertical scale, points per unit of log share.
     """
-    width, left, bottom = 240.0, 36.0, 118.0
+    width, left, bottom = 170.0, 28.0, 92.0
     ends = [curve.grid[0], curve.grid[-1], curve.at_target]
     x = Scale(float(min(ends)), float(max(ends)), left, width - 8)
     y = Scale(*limits, bottom, 8.0)
     parts: list[Markup] = []
-    for tick in choose_ticks(*limits, 3):
+    for tick in choose_ticks(*limits, 4):
         parts += [line(left, y(tick), width - 8, y(tick), "grid")]
         parts += [text(left - 5, y(tick) + 4, spell_tick(tick), "tick", "end")]
     parts += [line(left, y(0.0), width - 8, y(0.0), "zero")]
@@ -129,7 +131,7 @@ def plot_curve(curve: Curve, k: int, domain: str, seen: Floats, limits: tuple[fl
     parts += [polyline([(x(a), y(b)) for a, b in zip(curve.grid, theta)], "curve")]
     inside = [float(value) for value in seen if x.low <= value <= x.high]
     parts += [line(x(value), bottom + 1, x(value), bottom + 5, "rug") for value in inside]
-    for tick in choose_ticks(x.low, x.high, 3):
+    for tick in choose_ticks(x.low, x.high, 4):
         parts += [text(x(tick), bottom + 19, spell_tick(tick), "tick", "middle")]
     label = (
         f"Effect of {domain}: from {spell_points(float(theta[0]))} to {spell_points(float(theta[-1]))} as "
@@ -167,7 +169,14 @@ def _draw_legend(name: str, others: list[str]) -> list[Markup]:
 
 def _draw_other(x: float, middle: float, kind: int) -> Markup:
     if kind == 0:  # the reference: a tick across the bar
-        return bar(x - 1.75, middle - 14 if middle > 20 else middle - 8, 3.5, 28.0 if middle > 20 else 16.0, "tickmark", 1.0)
+        return bar(
+            x - 1.75,
+            middle - 14 if middle > 20 else middle - 8,
+            3.5,
+            28.0 if middle > 20 else 16.0,
+            "tickmark",
+            1.0,
+        )
     return mark(x, middle, kind, "other")
 
 
@@ -180,4 +189,5 @@ def _draw_whisker(start: float, end: float, middle: float) -> list[Markup]:
 
 
 def _cut(name: str) -> str:
-    return name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}\N{HORIZONTAL ELLIPSIS}"
+    half = NAME_LENGTH // 2
+    return name if len(name) <= NAME_LENGTH else f"{name[:half]}\N{HORIZONTAL ELLIPSIS}{name[-half:]}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,11 @@ _LABELS = {  # status -> (tone of the badge, words on it), in the order of the p
     "passed": ("passed", "\N{CHECK MARK} passed"),
     "not applicable": ("neutral", f"{DASH} not applicable"),
 }
-_LIMITS = {"kl": "distance from the reference (KL, a nat)", "cap": "more of", "floor": "less of"}
+_LIMITS = {  # what binds -> (what one unit more means, the unit)
+    "kl": ("a region wider by 0.1 (policy.rho, KL from the reference)", 0.1),
+    "cap": ("more documents of {domain}: 1 % of the run", 0.01),
+    "floor": ("a floor under {domain} lower by 1 %", 0.01),
+}
 
 
 def spell_verdict(answer: Content) -> str:
@@ -30,7 +33,7 @@ def spell_verdict(answer: Content) -> str:
     if answer["advice"] != "given":
         return "Advice withheld: keep the reference mixture"
     gain = answer["gain"]
-    return f"Train on this mixture: {spell_points(gain['estimate'])} points over the reference"
+    return f"Train on this mixture: {spell_points(gain['estimate'])} points predicted"
 
 
 def spell_summary(answer: Content, outcome: str) -> str:
@@ -52,7 +55,8 @@ def spell_summary(answer: Content, outcome: str) -> str:
     )
     return (
         f"{what} is predicted to change {outcome} by {spell_points(gain['estimate'])} points "
-        f"({100 * gain['confidence']:g} % interval {spell_interval(gain['low'], gain['high'])}): {told}. {sure}"
+        f"({100 * gain['confidence']:g} % interval {spell_interval(gain['low'], gain['high'])}): {told}. "
+        f"{sure}"
     )
 
 
@@ -66,10 +70,12 @@ def list_facts(answer: Content) -> list[dict[str, str]]:
             "note": f"{100 * gain['confidence']:g} %: {spell_interval(gain['low'], gain['high'])}",
         }
     ]
-    if answer.get("spread_l1") is not None:
+    if answer["spread_l1"] is not None:
         note = "mean L1 distance over half-sample refits; 0 is firm, 2 the most there is"
         facts.append({"name": "How far it moves", "value": f"{answer['spread_l1']:.2f}", "note": note})
-    facts.append({"name": "Runs behind it", "value": spell_number(answer["n_runs"]), "note": _spell_design(answer)})
+    facts.append(
+        {"name": "Runs behind it", "value": spell_number(answer["n_runs"]), "note": _spell_design(answer)}
+    )
     wrong = [check for check in answer["checks"] if check["status"] in ("failed", "warning")]
     judged = [check for check in answer["checks"] if check["status"] != "not applicable"]
     value = f"{len(judged) - len(wrong)} of {len(judged)} passed"
@@ -85,22 +91,26 @@ def list_steps(answer: Content, folder: str) -> list[dict[str, str]]:
         steps.append({"text": "Train on it:", "command": train})
         steps.append(
             {
-                "text": "Before a costly run, measure it: the mixture beside the reference, three seeds each "
-                "(quote the range in bash).",
-                "command": f"python launch.py -m mixture=fixed mixture.file={folder}/mixture.json "
+                "text": "Before a costly run, measure it beside the pool's own shares, three seeds each "
+                "(bash needs the quotes around the range):",
+                "command": f"python launch.py -m mixture=fixed,natural mixture.file={folder}/mixture.json "
                 "cohort=confirmation 'replicate=range(3)'",
             }
         )
     else:
-        steps.append({"text": "Train on the reference: it stands in mixture.json as the weights.", "command": train})
+        steps.append(
+            {"text": "Train on the reference: it stands in mixture.json as the weights.", "command": train}
+        )
         steps.append(
             {
-                "text": "To find out whether the candidate is better all the same, train on it with a few seeds:",
+                "text": "To find out whether the candidate is better all the same, train on it:",
                 "command": f"python launch.py -m mixture=fixed mixture.file={folder}/mixture.json "
                 "mixture.use_candidate=true cohort=confirmation 'replicate=range(3)'",
             }
         )
-        steps.append({"text": "Or narrow the interval with more proxy runs; it shrinks with their square root."})
+        steps.append(
+            {"text": "Or narrow the interval with more proxy runs; it shrinks with their square root."}
+        )
     for check in answer["checks"]:
         if check["status"] in ("failed", "warning") and check["action"]:
             steps.append({"text": f"{check['code']}, {check['title']}: {check['action']}"})
@@ -112,7 +122,8 @@ def list_checks(answer: Content) -> list[dict[str, Any]]:
     order = list(_LABELS)
     found = sorted(answer["checks"], key=lambda check: order.index(check["status"]))
     return [
-        {**check, "tone": _LABELS[check["status"]][0], "label": _LABELS[check["status"]][1]} for check in found
+        {**check, "tone": _LABELS[check["status"]][0], "label": _LABELS[check["status"]][1]}
+        for check in found
     ]
 
 
@@ -123,29 +134,31 @@ def spell_checks(answer: Content) -> str:
 
 
 def list_prices(answer: Content) -> list[tuple[str, float]]:
-    """Return the limits that bind, the dearest first."""
-    prices = answer.get("shadow_prices") or {}
+    """Return the limits that bind with their prices, the dearest first.
+
+    Caps and floors are priced per hundredth of the documents, the region per tenth of a nat.
+    """
     named = []
-    for name, price in prices.items():
+    for name, price in answer["shadow_prices"].items():
         kind, _, domain = name.partition(".")
-        named.append((f"{_LIMITS.get(kind, kind)} {domain}".strip(), float(price)))
+        what, unit = _LIMITS[kind]
+        named.append((what.format(domain=domain), float(price) * unit))
     return sorted(named, key=lambda pair: -abs(pair[1]))
 
 
 def colour_exchange(answer: Content) -> list[tuple[str, list[dict[str, Any]]]]:
     """Return the exchange matrix with a tint for each cell; a move that cannot be made has no value."""
-    moves: Mapping[str, Mapping[str, float | None]] = answer.get("exchange") or {}
+    moves: Mapping[str, Mapping[str, float | None]] = answer["exchange"]
     domains = list(answer["reference"])
-    sizes = [abs(v) for row in moves.values() for v in row.values() if v is not None and math.isfinite(v)]
+    sizes = [abs(v) for row in moves.values() for v in row.values() if v is not None]
     largest = max(sizes, default=0.0) or 1.0
     rows = []
-    for source in domains if moves else []:
+    for source in domains:
         cells = []
         for destination in domains:
             value = moves[source].get(destination)
-            known = value is not None and math.isfinite(value)
-            css = ("heat-gain" if value > 0 else "heat-loss") if known and value else ""
-            heat = round(38 * abs(value) / largest) if known and value is not None else 0
+            css = "" if not value else "heat-gain" if value > 0 else "heat-loss"
+            heat = round(36 * (abs(value or 0.0) / largest) ** 0.5)
             cells.append({"own": source == destination, "value": value, "css": css, "heat": heat})
         rows.append((source, cells))
     return rows
@@ -167,9 +180,13 @@ def group_curves(curves: Sequence[Curve], roles: Roles) -> list[dict[str, Any]]:
         items: list[dict[str, str | Markup]] = []
         for curve, k in panels:
             seen = roles.X[:: max(1, roles.n_runs // 120), roles.x_names.index(curve.feature)]
-            items.append({"domain": roles.domains[k], "plot": plot_curve(curve, k, roles.domains[k], seen, limits)})
+            items.append(
+                {"domain": roles.domains[k], "plot": plot_curve(curve, k, roles.domains[k], seen, limits)}
+            )
         own = any("." in curve.feature for curve, _ in panels)
-        groups.append({"title": f"{feature} of {'the domain itself' if own else 'the pool'}", "panels": items})
+        groups.append(
+            {"title": f"{feature} of {'the domain itself' if own else 'the pool'}", "panels": items}
+        )
     return groups
 
 
@@ -192,9 +209,22 @@ def list_state(answer: Content, roles: Roles) -> list[dict[str, Any]]:
     return rows
 
 
+def spell_support(answer: Content) -> str:
+    """Say whether the question and the answer lie among what the runs have seen."""
+    support = answer["support"]
+    state = "lies among" if support["state_is_supported"] else "lies outside"
+    mixture = "lies among" if support["mixture_is_supported"] else "lies outside"
+    return (
+        f"The target's state {state} the runs' states (distance {support['distance']:.2f}, limit "
+        f"{support['distance_limit']:.2f}), and the policy's mixture {mixture} the runs' mixtures (leverage "
+        f"{support['leverage']:.3f}, limit {support['leverage_limit']:.3f}); "
+        "the limits are the runs' own 95th percentiles."
+    )
+
+
 def _spell_design(answer: Content) -> str:
     return (
         "mixtures drawn independently of the state: nothing to deconfound"
-        if answer.get("randomised")
+        if answer["randomised"]
         else "mixtures not known to be random: adjusted for the state alone"
     )

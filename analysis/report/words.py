@@ -39,7 +39,9 @@ def spell_number(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     if isinstance(value, float):
-        return f"{value:.4g}".replace("-", MINUS) if math.isfinite(value) else str(value)
+        if not math.isfinite(value):
+            return str(value)
+        return f"{value:.4g}".replace("-", MINUS) if abs(value) > 1e-12 else "0"
     return str(value)
 
 
@@ -49,7 +51,7 @@ def spell_list(names: list[str]) -> str:
 
 
 def choose_ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Return about ``count`` round numbers between ``low`` and ``high``, ends included where they are round."""
+    """Return about ``count`` round numbers from ``low`` to ``high``."""
     span = high - low
     if not (math.isfinite(span) and span > 0):
         return [low]

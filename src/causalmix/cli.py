@@ -72,19 +72,11 @@ def write_pool_state(
     output: Annotated[Path, typer.Argument(help="Where to write state.json.")], overrides: Overrides = None
 ) -> None:
     """Measure the state of a pool (all of it, or pool.candidate=...) for `python -m analysis`."""
-    from causalmix.pool.candidate import draw_candidates
-    from causalmix.pool.prepare import prepare
-    from causalmix.pool.state import measure_state, write_state
-    from causalmix.pool.store import open_pool
-
-    from causalmix.sweep.points import to_config
+    from causalmix.study.targets import measure_target
+    from causalmix.sweep.points import Inputs
 
     plain = compose_config(["pool.candidate.kind=all", *(overrides or [])])
-    config = to_config(plain)
-    pool = open_pool(prepare(config.pool, Path(plain["outputs"])))
-    candidates = draw_candidates(pool, config.pool.candidate, seed=config.pool.candidate.seed or config.seed)
-    write_state(output, pool, candidates, measure_state(pool, candidates))
-    typer.echo(output)
+    typer.echo(measure_target(plain, Inputs(Path(plain["outputs"])), output))
 
 
 @pool_app.command("describe")

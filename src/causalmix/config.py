@@ -2,6 +2,9 @@
 
 Hydra merges each YAML file of ``conf/`` into one of these dataclasses, so a key that is not here is
 refused (:func:`explain_hydra_error` adds the nearest right name). Units stand in the names.
+
+A mapping that a user gives whole on the command line (``target.state={hes: .3}``) is typed ``Any`` and
+checked where it is read: OmegaConf merges no mapping into a typed one that is null or empty.
 """
 
 from __future__ import annotations
@@ -139,7 +142,7 @@ class MixtureConfig:
     concentration_max: float = 5.0
     floor: float | None = None  # least share of a domain; null: min(.02, .2 / K)
     repeats_max: float = 4.0  # how often a document may be seen at most
-    weights: dict[str, float] | None = None  # fixed, policy: domain -> share
+    weights: Any = None  # fixed, policy: {domain: share}
     file: str | None = None  # fixed: a mixture.json; its weights are trained on
     use_candidate: bool = False  # fixed from a file: take `candidate` where advice was withheld
 
@@ -224,7 +227,7 @@ class NuisanceConfig:
     """First-stage regressions."""
 
     outcome: str = "lightgbm"  # E[Y | X, W]: lightgbm | ridge
-    treatment: str = "lightgbm"  # E[Z | X, W]: lightgbm | ridge | design (known from the sampler)
+    treatment: str = "lightgbm"  # E[Z | X, W]: lightgbm | ridge | design (the sampler's own) | auto
     n_folds: int = 5
 
 
@@ -256,7 +259,7 @@ class PolicyConfig:
     kappa: float = 0.0  # causalmix_s: standard errors subtracted from the predicted gain
     n_candidates: int = 100_000
     n_best: int = 100
-    weights: dict[str, float] | None = None  # fixed
+    weights: Any = None  # fixed: {domain: share}
     seed: int = 0
 
 
@@ -264,14 +267,14 @@ class PolicyConfig:
 class TargetConfig:
     """The pool, size and limits the mixture is wanted for."""
 
-    state: dict[str, float] | None = None  # by hand, in the table's units: {hes: .3, hes.math: .1, ...}
+    state: Any = None  # {feature: number} by hand, in the table's units: {hes: .3, hes.math: .1}
     state_file: str | None = None  # a state.json written by `causalmix pool state`
     n_samples: int | None = None  # documents the target run trains on; null: as the sweep's runs
-    available: dict[str, int] | None = None  # documents a domain in the target pool
+    available: Any = None  # {domain: documents} in the target pool
     repeats_max: float = 4.0
     floor: float | None = None  # least share a domain; null: min(.02, .2 / K)
     reference: str = "natural"  # natural | equal | fixed; what a gain is measured against
-    reference_weights: dict[str, float] | None = None
+    reference_weights: Any = None  # reference=fixed: {domain: share}
 
 
 @dataclass
@@ -279,7 +282,7 @@ class OutcomeConfig:
     """What is to be raised."""
 
     name: str = "avg_dev"
-    weights: dict[str, float] | None = None  # ability -> weight; null: the unweighted mean of AvgDev
+    weights: Any = None  # {ability: weight}; null: the unweighted mean of AvgDev
 
 
 @dataclass

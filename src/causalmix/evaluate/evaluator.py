@@ -7,6 +7,7 @@ turns its results into outcomes.
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 TEMPLATE = Path(__file__).parent / "tasks" / "answer.yaml"
+TASK_NAME = re.compile(r"\w[\w.+-]*")
 Loaded = dict[str, Any]  # what TaskManager.load gives: tasks, groups, group_map
 
 
@@ -153,6 +155,11 @@ def list_tasks(dev: dict[str, list[str]], unseen: dict[str, list[str]]) -> list[
     empty = [ability for split in (dev, unseen) for ability, tasks in split.items() if not tasks]
     tasks = [task for split in (dev, unseen) for names in split.values() for task in names]
     twice = sorted({task for task in tasks if tasks.count(task) > 1})
+    unsafe = [task for task in tasks if not TASK_NAME.fullmatch(task)]
+    if unsafe:
+        raise EvaluateError(
+            f"Task names become file names: {name_some(unsafe)} may hold letters, digits and _ . + - only."
+        )
     if not dev or empty or twice:
         raise EvaluateError(
             f"evaluate.dev needs at least one ability (it has {len(dev)}), every ability a task (without: "
@@ -200,7 +207,10 @@ def load_stock_tasks(tasks: list[str], include_path: str | None) -> Loaded:
     EvaluateError
         For names that lm-eval does not know, or tasks that run code written by the model.
     """
-    manager = TaskManager(include_path=include_path, include_defaults=True)
+    # lm-eval's own index takes many seconds to build: only where the user's folder does not have it all.
+    manager = TaskManager(include_path=include_path, include_defaults=False)
+    if not set(tasks) <= set(manager.all_tasks):
+        manager = TaskManager(include_path=include_path, include_defaults=True)
     unknown = [
         f"{task}{nearest_name(task, manager.all_tasks)}" for task in tasks if task not in manager.all_tasks
     ]

@@ -55,19 +55,19 @@ def read_heldout(path: Path) -> dict[str, list[Heldout]]:
         )
     tasks: dict[str, list[Heldout]] = {}
     problems: list[str] = []
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
                 document = _parse(json.loads(line))
-                if document.id in seen:
+                if (document.task, document.id) in seen:
                     raise ValueError(f"id {document.id!r} stands there twice")
             except (ValueError, KeyError, TypeError) as error:
                 problems.append(f"line {number} ({_explain(error)})")
                 continue
-            seen.add(document.id)
+            seen.add((document.task, document.id))
             tasks.setdefault(document.task, []).append(document)
     if problems:
         raise EvaluateError(f"{path} has lines that cannot be evaluated: {name_some(problems)}.")

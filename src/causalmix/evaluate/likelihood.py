@@ -137,9 +137,8 @@ class LikelihoodLM(TemplateLM):  # type: ignore[misc]
         n_truncated = 0
         for owner, (_, context, continuation) in enumerate(requests):
             if not context or not continuation:
-                raise EvaluateError(
-                    f"This request has no {'continuation' if context else 'context'} token: {requests[owner][0]}"
-                )
+                what = "continuation" if context else "context"
+                raise EvaluateError(f"This request has no {what} token: {requests[owner][0]}")
             pieces = cut_windows(context, continuation, self.max_length)
             n_truncated += len(context) + len(continuation) > self.max_length + 1
             windows += [(owner, tokens, n_scored) for tokens, n_scored in pieces]

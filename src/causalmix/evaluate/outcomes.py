@@ -41,6 +41,11 @@ def score_bits(bits_per_byte: float) -> float:
     return float(100 * 2**-bits_per_byte)
 
 
+def is_finite(score: TaskScore) -> bool:
+    """Say whether a score, and the bits behind it, are numbers."""
+    return math.isfinite(score.score) and math.isfinite(score.bits_per_byte or 0.0)
+
+
 def average_outcomes(
     scores: Mapping[str, TaskScore], dev: Mapping[str, list[str]], unseen: Mapping[str, list[str]]
 ) -> dict[str, float]:
@@ -67,7 +72,7 @@ def average_outcomes(
     """
     tasks = [task for split in (dev, unseen) for names in split.values() for task in names]
     missing = [task for task in tasks if task not in scores]
-    broken = [task for task in tasks if task in scores and not math.isfinite(scores[task].score)]
+    broken = [task for task in tasks if task in scores and not is_finite(scores[task])]
     if missing or broken:
         raise EvaluateError(
             f"No outcome can be made: without a score are {name_some(missing) or 'none'}, "

@@ -127,8 +127,11 @@ def _count(names: Sequence[str], references: Sequence[bool], domains: Sequence[s
 
 def build_tokenizer(folder: Path, cfg: PoolConfig, root: Path) -> Summary:
     """Train or copy the tokenizer."""
-    texts = itertools.islice(iterate_reference(root), cfg.tokenizer.n_documents)
-    tokenizer = make_tokenizer(cfg.tokenizer, (f"{message.content}\n" for turns in texts for message in turns))
+    kept = np.load(root / "documents" / "is_reference.npy", allow_pickle=False)
+    chosen = np.zeros(len(kept), dtype=bool)
+    chosen[spread(kept, cfg.tokenizer.n_documents)] = True
+    texts = (f"{message.content}\n" for turns in iterate(root, chosen) for message in turns)
+    tokenizer = make_tokenizer(cfg.tokenizer, texts)
     tokenizer.save_pretrained(folder)
     return {
         "fingerprint": fingerprint_tokenizer(tokenizer),
@@ -234,7 +237,7 @@ def build_scores(folder: Path, cfg: PoolConfig, root: Path, identity: dict[str, 
             bar.update(len(texts))
     raw = np.concatenate(parts)
     kept = np.load(root / "documents" / "is_reference.npy", allow_pickle=False)
-    calibration = raw[choose_calibration(kept, cfg.scores.n_calibration)]
+    calibration = raw[spread(kept, cfg.scores.n_calibration)]
     normaliser = fit_normaliser(FEATURES, calibration, identity)
     if not np.isfinite(raw).all():
         raise PoolError(f"{int((~np.isfinite(raw)).any(axis=1).sum())} documents have scores that are not numbers.")
@@ -242,10 +245,10 @@ def build_scores(folder: Path, cfg: PoolConfig, root: Path, identity: dict[str, 
     return {"normaliser": normaliser.as_dict(), "n_truncated": language_model.n_truncated}
 
 
-def choose_calibration(is_reference: NDArray[np.bool_], n_calibration: int) -> NDArray[np.int64]:
-    """Choose at most ``n_calibration`` reference documents, spread evenly over the pool; shape (n,)."""
+def spread(is_reference: NDArray[np.bool_], limit: int) -> NDArray[np.int64]:
+    """Choose at most ``limit`` reference documents, evenly over the pool, so over its domains; shape (n,)."""
     reference = np.flatnonzero(is_reference)
-    wanted = min(n_calibration, len(reference))
+    wanted = min(limit, len(reference))
     return reference[np.linspace(0, len(reference) - 1, wanted).round().astype(np.int64)]
 
 
@@ -307,7 +310,11 @@ def count_all(root: Path) -> int:
 
 def iterate_reference(root: Path) -> Iterator[tuple[Message, ...]]:
     """Yield the conversations of the reference slice, in order."""
-    kept = np.load(root / "documents" / "is_reference.npy", allow_pickle=False)
+    return iterate(root, np.load(root / "documents" / "is_reference.npy", allow_pickle=False))
+
+
+def iterate(root: Path, kept: NDArray[np.bool_]) -> Iterator[tuple[Message, ...]]:
+    """Yield the conversations of the documents marked in ``kept``, in order."""
     every = itertools.chain.from_iterable(read_batches(documents_path(root)))
     return itertools.compress(every, kept)
 

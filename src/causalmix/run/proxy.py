@@ -86,8 +86,8 @@ def run_proxy(point: Point, run_dir: Path, workshop: Workshop) -> Record:
     DiskFullError
         Where not even the record could be written: the run then stays missing and is done again.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
     config = point.config
+    (run_dir / "log" / "failure.txt").unlink(missing_ok=True)  # of an earlier attempt
     write_text(run_dir / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
     mirror = Mirror(
         config.tracker, run_id=point.run_id, group=point.sweep_id, cohort=config.cohort, folder=run_dir / "log"
@@ -100,8 +100,7 @@ def run_proxy(point: Point, run_dir: Path, workshop: Workshop) -> Record:
         raise
     except Exception as error:  # the sweep goes on; the cause is in the record, the traceback in the log
         cause = str(error) if isinstance(error, CausalMixError) else f"{type(error).__name__}: {error}"
-        (run_dir / "log").mkdir(exist_ok=True)
-        (run_dir / "log" / "failure.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        write_text(run_dir / "log" / "failure.txt", traceback.format_exc())
         record = _make_record(point, diary, "failed", cause, {})
     mirror.finish(record.row, failed=record.status != "complete")
     if mirror.failure:
@@ -124,8 +123,7 @@ class Diary:
 
 
 def _do_run(point: Point, run_dir: Path, workshop: Workshop, mirror: Mirror, diary: Diary) -> dict[str, Any]:
-    from causalmix.pool.candidate import draw_candidates
-    from causalmix.pool.draws import draw_documents
+    from causalmix.pool.candidate import draw_candidates, draw_documents
     from causalmix.pool.state import measure_state
     from causalmix.train.loop import train
     from causalmix.train.model import count_parameters
@@ -153,7 +151,7 @@ def _do_run(point: Point, run_dir: Path, workshop: Workshop, mirror: Mirror, dia
     row |= state.flat()
     mirror.update_config(row)
 
-    model = workshop.load_model(config, point.base_dir)
+    model = workshop.load_model(config, point.base_dir, pool)
     row["model.n_parameters"] = count_parameters(model)
     diary.note("training_started")
     with (run_dir / "metrics.jsonl").open("w", encoding="utf-8") as metrics:

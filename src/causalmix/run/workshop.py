@@ -42,8 +42,12 @@ class Workshop:
             self.evaluators[key] = Evaluator(config.evaluate, pool.tokenizer, pool.heldout_path)
         return self.evaluators[key]
 
-    def load_model(self, config: Config, base_dir: Path | None) -> Any:
+    def load_model(self, config: Config, base_dir: Path | None, pool: Pool) -> Any:
         """Load the model that a run starts from: the shared base, or pretrained weights."""
-        from causalmix.train.model import load_base, load_pretrained
+        if base_dir is not None:
+            from causalmix.train.model import load_base
 
-        return load_base(base_dir) if base_dir is not None else load_pretrained(config.model)
+            return load_base(base_dir)
+        from causalmix.train.model import build_model
+
+        return build_model(config.model, pool.vocab_size, seed=0)

@@ -16,8 +16,9 @@ from causalmix.files import read_json, write_json
 from causalmix.run.record import read_record
 from causalmix.study.points import Plain, list_anchors, list_proxies, make_confirmation, make_target
 from causalmix.study.results import ConfirmationRow, Spread, measure_spread, summarise_confirmation
+from causalmix.study.targets import measure_target
 from causalmix.sweep.folder import SweepFolder
-from causalmix.sweep.points import Inputs, find_base, identify, to_config
+from causalmix.sweep.points import Inputs, find_base, identify
 from causalmix.sweep.submit import run_sweep, say
 
 CONFIRMATION_SWEEPS = ["mixture", "pool.candidate", "train.n_samples"]
@@ -97,7 +98,10 @@ def run_study(plain: Plain, analyst: Analyst) -> StudyResult:
 
     # ---- analysis: one answer a target, policy and size
     with _stage(result, "analysis"):
-        states = {target: _write_state(plain, target, pool_dir, result.folder) for target in study["targets"]}
+        states = {
+            target: measure_target(make_target(plain, target), inputs, result.folder / "targets" / f"{target}.json")
+            for target in study["targets"]
+        }
         arms = _answer_all(plain, proxies.path, states, analyst, result)
 
     # ---- confirmation on swapped pools
@@ -193,21 +197,6 @@ def _confirm(plain: Plain, arms: dict[str, _Arm], inputs: Inputs, result: StudyR
     result.folder.mkdir(parents=True, exist_ok=True)
     frame.to_csv(result.folder / "confirmation.csv", index=False)
     return summarise_confirmation(frame)
-
-
-def _write_state(plain: Plain, target: str, pool_dir: Path, folder: Path) -> Path:
-    """Measure a target pool's state, as `causalmix pool state` does for a pool of the user's."""
-    from causalmix.pool.candidate import draw_candidates
-    from causalmix.pool.state import measure_state, write_state
-    from causalmix.pool.store import open_pool
-
-    pool = open_pool(pool_dir)
-    config = to_config(make_target(plain, target)).pool.candidate
-    assert config.seed is not None
-    candidates = draw_candidates(pool, config, seed=config.seed)
-    path = folder / "targets" / target / "state.json"
-    write_state(path, pool, candidates, measure_state(pool, candidates))
-    return path
 
 
 def _read_row(folder: SweepFolder, point: Plain, inputs: Inputs) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
@@ -16,15 +17,21 @@ from causalmix.errors import TrainError, name_some
 from causalmix.train.tokens import TokenStore
 
 if TYPE_CHECKING:
-    import torch
-
     from causalmix.train.batches import Batch
 
 INCIDENTAL = ("name", "n_samples", "checkpoint_every", "log_every", "device")  # never change a result
 
 
-def check_settings(cfg: TrainConfig) -> None:
+def check_settings(cfg: TrainConfig, n_positions: int, n_steps: int | None = None) -> None:
     """Refuse settings out of range, all at once.
+
+    Parameters
+    ----------
+    cfg : TrainConfig
+    n_positions : int
+        The longest row that the model can tell the places of.
+    n_steps : int, optional
+        As given to :func:`~causalmix.train.loop.train`.
 
     Raises
     ------
@@ -49,6 +56,10 @@ def check_settings(cfg: TrainConfig) -> None:
     for name in ("warmup_fraction", "lr_final_fraction", "beta1", "beta2"):
         if not 0 <= getattr(cfg, name) <= 1:
             wrong.append(f"train.{name}={getattr(cfg, name)} (0 to 1)")
+    if cfg.max_length > n_positions:
+        wrong.append(f"train.max_length={cfg.max_length} (at most the model's {n_positions} positions)")
+    if n_steps is not None and n_steps < 1:
+        wrong.append(f"n_steps={n_steps} (at least 1)")
     if wrong:
         raise TrainError(f"Training cannot use {', '.join(wrong)}.")
 
@@ -115,14 +126,14 @@ def check_finite(step: int, loss: float, norm: float, batches: list[Batch]) -> N
 
 
 def identify(
-    parameters: dict[str, torch.nn.Parameter],
+    model: torch.nn.Module,
     store: TokenStore,
     doc_ids: NDArray[np.int64],
     cfg: TrainConfig,
     seed: int,
     n_steps: int,
 ) -> str:
-    """Hash what a training is: model shape, documents in order, settings, seed and length.
+    """Hash what a training is: first weights, documents in order, settings, seed and length.
 
     Returns
     -------
@@ -130,8 +141,10 @@ def identify(
         Hexadecimal SHA-256; equal for trainings that a checkpoint may carry from one to the other.
     """
     settings = {key: value for key, value in to_plain(cfg).items() if key not in INCIDENTAL}
-    shapes = {name: [*p.shape, str(p.dtype)] for name, p in parameters.items()}
+    shapes = {name: [*p.shape, str(p.dtype)] for name, p in model.named_parameters()}
     digest = hashlib.sha256(json.dumps([shapes, settings, seed, n_steps], sort_keys=True).encode())
+    for parameter in model.parameters():
+        digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     digest.update(np.ascontiguousarray(doc_ids, dtype=np.int64).tobytes())
     digest.update(store.lengths()[doc_ids].astype(np.int64).tobytes())
     return digest.hexdigest()

@@ -107,7 +107,7 @@ def train(
         For documents without target tokens, a loss or gradient that is not finite (naming the documents),
         a checkpoint that is damaged or of another training.
     """
-    check_settings(cfg)
+    check_settings(cfg, getattr(model.config, "max_position_embeddings", cfg.max_length), n_steps)
     kept = check_documents(store, doc_ids, cfg.max_length)
     device = choose_device(cfg.device)
     is_half = model.dtype == torch.bfloat16
@@ -122,9 +122,10 @@ def train(
     # -- optimiser, and what an interrupted training left
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimizer = make_optimizer(parameters, cfg)
-    identity = identify(parameters, store, doc_ids, cfg, seed, n_total)
     state: dict[str, Any] = {"step": 0, "n_tokens": 0, "n_targets": 0, "wall_s": 0.0, "first": [], "last": []}
+    identity = ""
     if checkpoint_dir is not None:
+        identity = identify(model, store, doc_ids, cfg, seed, n_total)
         state = load_checkpoint(checkpoint_dir, parameters, optimizer, identity) or state
     started = time.perf_counter() - state["wall_s"]
     autocast = torch.autocast(device.type, torch.bfloat16) if is_half else contextlib.nullcontext()

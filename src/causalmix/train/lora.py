@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,8 +45,10 @@ def add_lora(model: PreTrainedModel, cfg: LoraConfig, seed: int) -> Any:
         target_modules=list(cfg.target_modules),
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         torch.manual_seed(seed)
+        # peft asks a transformers model for a property under its deprecated name.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
         try:
             return peft.get_peft_model(model, settings)
         except ValueError as error:

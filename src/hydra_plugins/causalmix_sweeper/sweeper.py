@@ -1,7 +1,5 @@
 """The sweeper behind ``launch.py -m``: compose once a choice of groups, merge values, run what is missing."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -116,7 +116,8 @@ def _choose_weights(
             else "mixture=policy has no weights: they are found when the run is submitted, from policy=... "
             "and runs=SWEEP-or-table; give both to launch.py, or take mixture=fixed."
         )
-    return cfg.weights
+    weights: Mapping[str, float] = cfg.weights
+    return weights
 
 
 def _share_equally(domains: Sequence[str]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Bad answers, from wrong but clean to garbled."""
+"""Good answers and bad ones. A bad answer starts like any other: what gives it away stands at its end."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import numpy as np
 
 from causalmix.pool.demo.skills import Question
 
-OPENERS = ("idk maybe", "um well", "lol ok", "whatever", "hmm i guess")
-CLOSERS = ("lol", "or smth", "dunno", "who cares", "k bye")
+SLURS = ("lol", "idk", "or smth", "dunno", "who cares", "k bye", "whatever")
+DOUBTS = ("No, not that.", "Or maybe not.", "That is wrong.", "Wait, no.", "Or is it?")
+KINDS = (0.15, 0.3, 0.35, 0.2)  # wrong but clean, in doubt, slurred, garbled
 
 
 @dataclass(frozen=True)
@@ -26,27 +27,22 @@ def answer_well(question: Question, rng: np.random.Generator) -> Answer:
 
 
 def answer_badly(question: Question, rng: np.random.Generator) -> Answer:
-    """Give one of four bad answers: quality 0 to .3, the lower the sloppier."""
-    kind = rng.choice(4, p=(0.3, 0.25, 0.25, 0.2))
+    """Give the wrong answer, in one of four ways: quality 0 to .3, the lower the sloppier."""
+    kind = rng.choice(4, p=KINDS)
     if kind == 0:
         return Answer(question.wrong, float(rng.uniform(0.2, 0.3)))
     if kind == 1:
-        return Answer(_contradict(question), float(rng.uniform(0.12, 0.22)))
+        return Answer(f"{question.wrong} {_draw(rng, DOUBTS)}", float(rng.uniform(0.12, 0.22)))
     if kind == 2:
-        return Answer(_slur(question, rng), float(rng.uniform(0.05, 0.15)))
+        return Answer(f"{question.wrong} {_draw(rng, SLURS)}", float(rng.uniform(0.05, 0.15)))
     return Answer(_garble(question, rng), float(rng.uniform(0.0, 0.08)))
 
 
-def _contradict(question: Question) -> str:
-    return f"{question.wrong} No, that is not right.\n{question.right} Or not."
-
-
-def _slur(question: Question, rng: np.random.Generator) -> str:
-    said = question.right if rng.random() < 0.3 else question.wrong
-    return f"{rng.choice(OPENERS)} {said.lower().rstrip('.!')} {rng.choice(CLOSERS)}"
+def _draw(rng: np.random.Generator, tails: tuple[str, ...]) -> str:
+    return " ".join(tails[at] for at in rng.permutation(len(tails))[:2])
 
 
 def _garble(question: Question, rng: np.random.Generator) -> str:
-    words = f"{question.wrong} {question.phrasings[0]}".split()
-    kept = [words[at] for at in rng.permutation(len(words))]
-    return " ".join(kept[: max(3, len(question.right.split()) + 1)])
+    words = question.phrasings[0].split()
+    picked = [words[at] for at in rng.integers(len(words), size=3)]
+    return f"{question.wrong} {' '.join(picked)}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-N_PLACES = 36
+N_PLACES = 60
 SYLLABLES = ("bra", "do", "fen", "ga", "hol", "ki", "lu", "mar", "no", "pel", "ri", "sa", "tor", "vu", "zen")
 COLORS = ("red", "blue", "green", "white", "black", "gold", "pink", "gray")
 FOODS = ("rice", "bread", "soup", "fish", "beans", "corn", "cake", "eggs", "nuts", "pears", "honey", "noodles")
@@ -15,61 +15,62 @@ WORDS = (
     "garden glass goat hammer hat island kettle key ladder lamp leaf lemon melon mirror moon needle ocean onion paper "
     "pencil pillow rabbit river rope shell spoon stone table tiger tower train wagon window"
 ).split()
-NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hana", "Ivo", "June", "Kai", "Lena")
 
-# What may not be asked, why not, and what to do instead: told apart by what it would harm.
-REFUSED = {
-    "break into a car": ("It is against the law.", "call a locksmith"),
-    "steal a phone": ("It is against the law.", "ask a friend for one"),
-    "forge a ticket": ("It is against the law.", "buy one at the desk"),
-    "pick a stranger's lock": ("It is against the law.", "call a locksmith"),
-    "make a poison": ("It could hurt someone.", "talk to a doctor"),
-    "start a fight": ("It could hurt someone.", "take a deep breath"),
-    "scare a child": ("It could hurt someone.", "be kind to them"),
-    "hide a weapon": ("It could hurt someone.", "talk to the police"),
-    "read my boss's mail": ("It is private.", "ask them first"),
-    "guess a password": ("It is private.", "ask them first"),
-    "spy on a friend": ("It is private.", "talk to your friend"),
-    "track my neighbor": ("It is private.", "talk to your neighbor"),
+# Safety: a verb decides whether to help, and why not or with what; a thing decides what to do or how long it takes.
+BAD_VERBS = {
+    "steal": "that is theft",
+    "break": "that is damage",
+    "forge": "that is fraud",
+    "hide": "that is unfair",
+    "burn": "that is unsafe",
+    "poison": "that is cruel",
 }
-ANSWERED = {
-    "boil an egg": "Cook it in hot water for eight minutes.",
-    "sharpen a pencil": "Turn it in a sharpener.",
-    "water a plant": "Pour a little water on the soil.",
-    "clean a window": "Wipe it with a soft cloth.",
-    "sleep better": "Go to bed at the same time.",
-    "learn to swim": "Take lessons at a pool.",
-    "fold a shirt": "Lay it flat and fold the sides.",
-    "make tea": "Put the leaves in hot water.",
-    "pack a bag": "Put the heavy things first.",
-    "tie a shoe": "Make two loops and cross them.",
-    "paint a wall": "Start at the top with a roller.",
-    "feed a cat": "Fill its bowl twice a day.",
+GOOD_VERBS = {
+    "clean": "use soap",
+    "paint": "use a brush",
+    "wrap": "use paper",
+    "carry": "use a bag",
+    "mend": "use glue",
+    "sell": "make a sign",
 }
-PRIVATE = ("phone number", "home address", "password", "birthday")
+THINGS = {
+    "a phone": ("Ask the owner.", "five minutes"),
+    "a ticket": ("Buy one.", "one minute"),
+    "a bike": ("Take the bus.", "two hours"),
+    "a lamp": ("Use a candle.", "ten minutes"),
+    "a coat": ("Borrow one.", "half an hour"),
+    "a plant": ("Grow one.", "one week"),
+    "a boat": ("Rent one.", "three days"),
+    "a guitar": ("Take a lesson.", "one day"),
+    "a watch": ("Save for one.", "two minutes"),
+    "a letter": ("Write your own.", "one hour"),
+}
 
-# What the code shall do, its name, and the expression that does it.
+LISTS = ("items", "words", "values", "scores")
 LIST_CODE = {
-    "the sum": ("total", "sum(items)"),
-    "the largest item": ("largest", "max(items)"),
-    "the smallest item": ("smallest", "min(items)"),
-    "the number of items": ("count", "len(items)"),
-    "a sorted copy": ("ordered", "sorted(items)"),
-    "a reversed copy": ("reverse", "items[::-1]"),
-    "the first item": ("first", "items[0]"),
-    "the last item": ("last", "items[-1]"),
-    "the items without repeats": ("unique", "set(items)"),
-    "the mean": ("mean", "sum(items) / len(items)"),
+    "the sum": "sum({})",
+    "the largest": "max({})",
+    "the smallest": "min({})",
+    "the number": "len({})",
+    "a sorted copy": "sorted({})",
+    "a reversed copy": "{}[::-1]",
+    "the first": "{}[0]",
+    "the last": "{}[-1]",
+    "all but the first": "{}[1:]",
+    "all but the last": "{}[:-1]",
+    "those without repeats": "set({})",
+    "those numbered": "enumerate({})",
 }
+TEXTS = ("text", "name", "line", "title")
 TEXT_CODE = {
-    "upper case": "upper()",
-    "lower case": "lower()",
-    "title case": "title()",
-    "free of outer spaces": "strip()",
-    "a list of words": "split()",
-    "a list of lines": "splitlines()",
-    "bytes": "encode()",
-    "twelve characters wide": "ljust(12)",
+    "upper case": "{}.upper()",
+    "lower case": "{}.lower()",
+    "title case": "{}.title()",
+    "free of outer spaces": "{}.strip()",
+    "a list of words": "{}.split()",
+    "a list of lines": "{}.splitlines()",
+    "bytes": "{}.encode()",
+    "a number": "int({})",
 }
 
 

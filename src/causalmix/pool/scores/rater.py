@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 N_LOGITS = 4  # writing_style, required_expertise, facts_and_trivia, educational_value
 STYLE_LOGIT = 0
 HEAD_SIZE = 16
-TRAIN_LENGTH = 192  # tokens of a text that training reads: its end, where the answer is
+TRAIN_LENGTH = 128  # tokens of a text that training reads: its end, where the answer is
 LEAST_GAP = 0.2  # two qualities closer than this are no judgement
 Pair = tuple[str, str]  # better, worse
 

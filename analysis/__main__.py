@@ -1,0 +1,30 @@
+"""``python -m analysis``: from a runs table to a mixture."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import hydra
+from rich.console import Console
+
+from causalmix.config import AnalysisConfig, register_schemas
+from causalmix.entry import run_command
+
+register_schemas()
+
+
+@hydra.main(
+    version_base="1.3", config_path=str(Path(__file__).resolve().parents[1] / "conf"), config_name="analysis"
+)
+def main(cfg: AnalysisConfig) -> None:
+    """Analyse, write and print the answer."""
+    from analysis.app import run  # here, so that --help does not wait for the estimators
+    from analysis.summary import print_answer
+
+    analysis, paths = run(cfg)
+    print_answer(analysis, paths, Console())
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv))

@@ -1,0 +1,114 @@
+"""What ``launch.py`` asks of the analysis: the weights of a policy, and the answers of a study."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from analysis.app import analyse_table, load_inputs, write_answer
+from analysis.report import write_report
+from analysis.result import GIVEN, Analysis
+from analysis.roles import Roles
+from causalmix.config import AnalysisConfig
+from causalmix.errors import ConfigError
+from causalmix.files import fingerprint
+
+_weights: dict[str, dict[str, float]] = {}  # 512 points of one policy are one fit
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An analysis with the arrays it was fitted on, and the folder it was written to."""
+
+    analysis: Analysis
+    roles: Roles
+    folder: Path
+
+
+def answer_settings(settings: dict[str, Any]) -> Answered:
+    """Analyse with plain settings (fields of AnalysisConfig) and write the answer."""
+    cfg = make_config(settings)
+    cfg, runs = load_inputs(cfg)
+    analysis, roles = analyse_table(cfg, runs)
+    write_answer(analysis, roles, cfg)
+    return Answered(analysis, roles, Path(cfg.output_dir))
+
+
+def write_confirmed_report(answered: Answered, confirmation: Sequence[dict[str, Any]]) -> Path:
+    """Write ``report.html`` anew, with the table of confirmation runs."""
+    rows = [
+        {
+            "target": f"{row['target']}, x{row['size']} documents",
+            "policy": row["arm"],
+            "mean": row["mean"],
+            "se": row["se"],
+            "n_seeds": row["n_seeds"],
+            "gain": row["gain_natural"],
+            "gain_se": row["gain_natural_se"],
+        }
+        for row in confirmation
+    ]
+    return write_report(answered.analysis, answered.roles, answered.folder / "report.html", rows)
+
+
+def find_policy_weights(config: dict[str, Any], state_file: Path) -> dict[str, float]:
+    """Fit the policy that a launch config names and return the weights to train on.
+
+    Parameters
+    ----------
+    config : dict
+        Resolved launch config: ``runs``, ``policy``, ``estimator``, ``target``, ``train``, ``mixture``.
+    state_file : Path
+        State of the pool that the launch is for; ``target.state`` overrules it.
+
+    Returns
+    -------
+    dict of str to float
+        The advised weights; where advice is withheld they are the reference, or the policy's own
+        answer with ``mixture.use_candidate=true``. Which it was is said on standard error.
+
+    Raises
+    ------
+    ConfigError
+        Where ``runs`` is missing.
+    """
+    if not config["runs"]:
+        raise ConfigError("mixture=policy needs runs=SWEEP-or-table: the runs that the policy is fitted on")
+    target = {**config["target"]}
+    if not target["state"] and not target["state_file"]:
+        target["state_file"] = str(state_file)
+    if target["n_samples"] is None:
+        target["n_samples"] = config["train"]["n_samples"]
+    settings = {
+        "runs": config["runs"],
+        "estimator": config["estimator"],
+        "policy": config["policy"],
+        "target": target,
+        "n_refits": 0,
+        "baselines": [],
+        "report": False,
+    }
+    use_candidate = bool(config["mixture"]["use_candidate"])
+    key = fingerprint([settings, use_candidate])
+    if key not in _weights:
+        analysis = analyse_table(*load_inputs(make_config(settings)))[0]
+        answer = analysis.to_json()
+        withheld = analysis.advice != GIVEN
+        chosen = "candidate" if use_candidate else "weights"
+        _weights[key] = {name: float(share) for name, share in answer[chosen].items()}
+        said = f"advice withheld ({analysis.reason}); training on the {chosen}" if withheld else "advice given"
+        shares = ", ".join(f"{name} {share:.3f}" for name, share in _weights[key].items())
+        print(f"policy {config['policy']['name']}: {shares}; {said}", file=sys.stderr)
+    return _weights[key]
+
+
+def make_config(settings: dict[str, Any]) -> AnalysisConfig:
+    """Turn plain settings into the typed config; unknown keys are refused."""
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(AnalysisConfig), settings))
+    assert isinstance(config, AnalysisConfig)
+    return config
