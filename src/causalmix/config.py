@@ -310,6 +310,7 @@ class StudyConfig:
     """The whole loop: sweep, analysis, confirmation on swapped pools, report."""
 
     name: str = "study"
+    about: str = ""  # opens the page: what is studied, on what
     n_proxies: int = 160
     n_anchor_mixtures: int = 6  # mixtures on one pool, each trained again and again: spread against noise
     n_replicates: int = 3  # trainings of each anchor mixture

@@ -16,7 +16,13 @@ STATE = {"own_state": "domain"}
 
 def make_estimator(kind: str, **changes: object) -> EstimatorConfig:
     nuisance = NuisanceConfig(outcome="ridge", treatment="design")
-    settings = {"name": kind, "kind": kind, "state": STATE.get(kind, "pool"), "n_trees": 200, "nuisance": nuisance}
+    settings = {
+        "name": kind,
+        "kind": kind,
+        "state": STATE.get(kind, "pool"),
+        "n_trees": 200,
+        "nuisance": nuisance,
+    }
     return EstimatorConfig(**{**settings, **changes})
 
 
@@ -72,6 +78,17 @@ def test_own_state_recovers_the_truth_and_its_intervals_cover_it():
     assert misses < 90
 
 
+def test_noise_in_a_fitted_treatment_mean_shrinks_effects_and_the_design_s_own_does_not():
+    world, errors = make_world(), {"design": [], "lightgbm": []}
+    for seed in range(4):
+        for treatment, found in errors.items():
+            nuisance = NuisanceConfig(outcome="ridge", treatment=treatment)
+            effects, roles = fit("own_state", make_frame(160, seed=seed), nuisance=nuisance)
+            found.append(np.mean(effects.thetas(roles.X) - true_theta(roles, world)))
+    assert abs(np.mean(errors["design"])) < 0.06
+    assert np.mean(errors["lightgbm"]) < -0.1
+
+
 def test_own_state_beats_pool_means_where_a_domain_s_own_state_counts():
     world = make_world()
     frame = make_frame(240)
@@ -90,7 +107,9 @@ def test_the_forest_finds_a_step():
     for ability in ("coding", "following", "knowledge", "math", "safety", "reasoning"):
         step = np.where(high, 3.0, 0.0) * np.log(frame["mixture.math"])
         frame[f"outcome.{ability}"] = 50 + step + rng.normal(0, 0.3, len(frame))
-    frame["outcome.avg_dev"] = frame[[c for c in frame if c.startswith("outcome.") and "avg" not in c]].mean(axis=1)
+    frame["outcome.avg_dev"] = frame[[c for c in frame if c.startswith("outcome.") and "avg" not in c]].mean(
+        axis=1
+    )
     effects, roles = fit("causal_forest", frame)
     low, up = np.quantile(roles.X[:, 0], [0.15, 0.85])
     states = np.zeros((2, 3))

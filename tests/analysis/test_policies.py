@@ -105,8 +105,8 @@ def test_the_kl_policy_agrees_with_slsqp(problem):
     best = find_best(theta, q, box, rho)
     value = float(theta @ np.log(np.maximum(weights, 1e-300)))
     assert value >= best - 1e-6
-    if lam > 0:  # the region binds: it is used up
-        assert divergence(q, weights) == pytest.approx(rho, abs=1e-8)
+    if lam > 0:  # the region binds: it is used up, as far as a share near zero can be told from zero
+        assert divergence(q, weights) == pytest.approx(rho, abs=1e-8 if floor else 1e-4)
 
 
 def find_best(theta, q, box, rho):

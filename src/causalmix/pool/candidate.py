@@ -54,7 +54,7 @@ def candidate_sizes(pool: Pool, cfg: CandidateConfig) -> NDArray[np.int64]:
     available = np.array(list(pool.candidate_counts().values()), dtype=np.int64)
     if cfg.kind == "all":
         return available
-    return np.maximum(1, np.rint(cfg.fraction * available).astype(np.int64))
+    return np.asarray(np.maximum(1, np.rint(cfg.fraction * available).astype(np.int64)))
 
 
 def draw_candidates(pool: Pool, cfg: CandidateConfig, seed: int) -> CandidatePool:
@@ -66,8 +66,9 @@ def draw_candidates(pool: Pool, cfg: CandidateConfig, seed: int) -> CandidatePoo
     ----------
     pool : Pool
     cfg : CandidateConfig
-        ``tilted`` draws tau_k ~ N(0, tau_sd^2), one a feature and domain (one tilt for all domains would scale
-        every effect alike); ``fixed`` takes ``cfg.tau`` (what is not named there is 0); ``all`` takes everything.
+        ``tilted`` draws tau_k ~ N(0, tau_sd^2), one a feature and domain (one tilt for all domains would
+        scale every effect alike); ``fixed`` takes ``cfg.tau`` (what is not named there is 0); ``all`` takes
+        everything.
     seed : int
         The run's; ``cfg.seed``, where set, replaces it, so that all runs share one candidate pool.
 
@@ -95,7 +96,11 @@ def draw_candidates(pool: Pool, cfg: CandidateConfig, seed: int) -> CandidatePoo
 
 
 def draw_documents(
-    pool: Pool, candidates: CandidatePool, counts: NDArray[np.int64], repeats_max: float, rng: np.random.Generator
+    pool: Pool,
+    candidates: CandidatePool,
+    counts: NDArray[np.int64],
+    repeats_max: float,
+    rng: np.random.Generator,
 ) -> NDArray[np.int64]:
     """Draw a run's manifest: ``counts[k]`` documents of domain k, in the order they are trained on.
 
@@ -118,7 +123,8 @@ def draw_documents(
     ]
     if short:
         raise MixtureError(
-            f"more documents than {repeats_max:g} repeats allow: {name_some(short)}. Lower train.n_samples or the "
+            f"more documents than {repeats_max:g} repeats allow: {name_some(short)}. Lower train.n_samples "
+            f"or the "
             f"domain's share, raise mixture.repeats_max, or use a larger pool."
         )
     domain_of = pool.domain_ids[candidates.doc_ids]
@@ -151,4 +157,6 @@ def _choose_tau(pool: Pool, cfg: CandidateConfig, rng: np.random.Generator) -> N
 def _require_names(given: Mapping[str, object], allowed: tuple[str, ...], what: str) -> None:
     unknown = [f"{name!r}{nearest_name(name, allowed)}" for name in given if name not in allowed]
     if unknown:
-        raise PoolError(f"unknown {what} in pool.candidate.tau: {name_some(unknown)}; allowed: {', '.join(allowed)}.")
+        raise PoolError(
+            f"unknown {what} in pool.candidate.tau: {name_some(unknown)}; allowed: {', '.join(allowed)}."
+        )

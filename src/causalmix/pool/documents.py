@@ -13,7 +13,7 @@ ROLES = ("system", "user", "assistant")
 DOMAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
-class RecordProblem(PoolError):
+class BadRecordError(PoolError):
     """What is wrong with one record; :class:`Problems` adds the file and line."""
 
 
@@ -106,7 +106,7 @@ def parse_messages(record: Mapping[str, Any]) -> tuple[Message, ...]:
 
     Raises
     ------
-    RecordProblem
+    BadRecordError
         Naming the field that is missing, null, or of the wrong kind.
     """
     if record.get("messages") is not None:
@@ -119,7 +119,7 @@ def parse_messages(record: Mapping[str, Any]) -> tuple[Message, ...]:
         prompt = f"{instruction}\n{given}" if given else instruction
         return (Message("user", prompt), Message("assistant", output))
     found = ", ".join(sorted(record)) or "no field at all"
-    raise RecordProblem(f"has neither 'messages' nor 'instruction' and 'output' (it has {found})")
+    raise BadRecordError(f"has neither 'messages' nor 'instruction' and 'output' (it has {found})")
 
 
 def parse_id(record: Mapping[str, Any], place: str) -> str:
@@ -128,7 +128,7 @@ def parse_id(record: Mapping[str, Any], place: str) -> str:
         return place
     given = record["id"]
     if isinstance(given, bool) or not isinstance(given, str | int) or given == "":
-        raise RecordProblem(f"'id' is {given!r}; it must be a non-empty string or an integer")
+        raise BadRecordError(f"'id' is {given!r}; it must be a non-empty string or an integer")
     return str(given)
 
 
@@ -136,8 +136,9 @@ def parse_name(record: Mapping[str, Any], field: str, default: str) -> str:
     """Read a domain, ability or task: the record's ``field``, else what its file is called."""
     given = record.get(field, default)
     if not isinstance(given, str) or not DOMAIN_NAME.fullmatch(given):
-        raise RecordProblem(
-            f"'{field}' is {given!r}; a name has letters, digits, '_' and '-' (it becomes a column of the runs table)"
+        raise BadRecordError(
+            f"'{field}' is {given!r}; a name has letters, digits, '_' and '-' (it becomes a column of the "
+            f"runs table)"
         )
     return given
 
@@ -146,42 +147,47 @@ def parse_quality(record: Mapping[str, Any]) -> float:
     """Read a ``quality`` label in [0, 1]."""
     given = record.get("quality")
     if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= 1:
-        raise RecordProblem(f"'quality' is {given!r}; pool.scores.rater.pairs=quality needs a number in [0, 1]")
+        raise BadRecordError(
+            f"'quality' is {given!r}; pool.scores.rater.pairs=quality needs a number in [0, 1]"
+        )
     return float(given)
 
 
 def require_known(domain: str, allowed: Sequence[str]) -> None:
     """Refuse a domain that is not among ``allowed`` (where any are given)."""
     if allowed and domain not in allowed:
-        raise RecordProblem(
-            f"unknown domain {domain!r}{nearest_name(domain, allowed)}; pool.domains allows {', '.join(allowed)}"
+        raise BadRecordError(
+            f"unknown domain {domain!r}{nearest_name(domain, allowed)}; "
+            f"pool.domains allows {', '.join(allowed)}"
         )
 
 
 def _parse_turns(turns: Any) -> tuple[Message, ...]:
     if not isinstance(turns, list) or not turns:
-        raise RecordProblem(f"'messages' is {_describe(turns)}; it must be a non-empty list of turns")
+        raise BadRecordError(f"'messages' is {_describe(turns)}; it must be a non-empty list of turns")
     messages = []
     for at, turn in enumerate(turns):
         if not isinstance(turn, Mapping):
-            raise RecordProblem(f"messages[{at}] is {_describe(turn)}, not an object with role and content")
+            raise BadRecordError(f"messages[{at}] is {_describe(turn)}, not an object with role and content")
         role = turn.get("role")
         if role not in ROLES:
-            raise RecordProblem(f"messages[{at}] has role {role!r}; allowed are {', '.join(ROLES)}")
+            raise BadRecordError(f"messages[{at}] has role {role!r}; allowed are {', '.join(ROLES)}")
         messages.append(Message(role, _require_text(turn, "content", f"messages[{at}] ")))
     if not any(message.role == "assistant" for message in messages):
-        raise RecordProblem("no assistant turn: there is nothing to learn or to score")
+        raise BadRecordError("no assistant turn: there is nothing to learn or to score")
     return tuple(messages)
 
 
 def _require_text(record: Mapping[str, Any], field: str, where: str = "") -> str:
     given = record.get(field)
     if not isinstance(given, str):
-        raise RecordProblem(f"{where}'{field}' is {_describe(given)}, not text")
+        raise BadRecordError(f"{where}'{field}' is {_describe(given)}, not text")
     try:
         given.encode()
     except UnicodeEncodeError:
-        raise RecordProblem(f"{where}'{field}' holds half of a surrogate pair, which is no character") from None
+        raise BadRecordError(
+            f"{where}'{field}' holds half of a surrogate pair, which is no character"
+        ) from None
     return given
 
 

@@ -56,7 +56,10 @@ def encode_conversations(
     """
     rendered = [render_spans(tokenizer, messages) for messages in conversations]
     encodings = tokenizer(
-        [text for text, _ in rendered], add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False
+        [text for text, _ in rendered],
+        add_special_tokens=False,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
     )
     encoded = []
     for (_, spans), ids, offsets in zip(rendered, encodings["input_ids"], encodings["offset_mapping"]):
@@ -84,7 +87,8 @@ def render_spans(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]
         through = text if at + 1 == len(turns) else _render(tokenizer, turns[: at + 1], prompt=False)
         if not (through.startswith(before) and text.startswith(through)):
             raise PoolError(
-                "the tokenizer's chat template rewrites earlier turns when later ones follow, so the assistant's "
+                "the tokenizer's chat template rewrites earlier turns when later ones follow, so the "
+                "assistant's "
                 "tokens cannot be told apart; take a template that only appends (ChatML does)."
             )
         # What follows the end-of-turn token (a newline in ChatML) is layout, not the answer.

@@ -20,10 +20,10 @@ from tqdm import tqdm
 from causalmix.config import PoolConfig
 from causalmix.errors import PoolError
 from causalmix.pool.documents import (
+    BadRecordError,
     Document,
     HeldoutDocument,
     Problems,
-    RecordProblem,
     parse_id,
     parse_messages,
     parse_name,
@@ -97,7 +97,7 @@ def read_documents(
                 require_known(domain, cfg.domains)
                 quality = parse_quality(record) if wants_quality else None
                 document = Document(identity, domain, parse_messages(record), quality)
-            except RecordProblem as problem:
+            except BadRecordError as problem:
                 problems.add(f"{path}:{line}", problem)
             else:
                 yield document
@@ -106,7 +106,10 @@ def read_documents(
 def read_heldout(
     cfg: PoolConfig, sources: Sources, problems: Problems, *, progress: bool = True
 ) -> Iterator[HeldoutDocument]:
-    """Yield every good held-out document: ability = ``ability``, else the domain; task = ``task``, else the ability."""
+    """Yield every good held-out document; offenders go to ``problems``.
+
+    Its ability and its task are its fields of those names, else its domain.
+    """
     seen: dict[str, str] = {}
     for path in sources.heldout:
         file_domain = _stem(path).removeprefix(HELDOUT_PREFIX)
@@ -118,7 +121,7 @@ def read_heldout(
                 task = parse_name(record, "task", domain)
                 split = parse_name(record, "split", "dev") if record.get("split") is not None else None
                 document = HeldoutDocument(identity, ability, task, split, parse_messages(record))
-            except RecordProblem as problem:
+            except BadRecordError as problem:
                 problems.add(f"{path}:{line}", problem)
             else:
                 yield document
@@ -132,7 +135,8 @@ def _expand(given: str, key: str, suffixes: tuple[str, ...]) -> tuple[Path, ...]
         candidates = [child for child in path.iterdir() if child.is_file() and not child.name.startswith(".")]
     else:
         # glob.glob knows absolute patterns, which Path.glob refuses.
-        candidates = [Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file()]  # noqa: PTH207
+        matches = glob.glob(str(path), recursive=True)  # noqa: PTH207
+        candidates = [Path(match) for match in matches if Path(match).is_file()]
         if not candidates:
             raise PoolError(f"{key}={given}: no such file or folder, and as a glob it matches nothing.")
     found = tuple(sorted(child for child in candidates if child.name.endswith(suffixes)))
@@ -151,7 +155,7 @@ def _register(record: dict[str, Any], path: Path, line: int, seen: dict[str, str
     identity = parse_id(record, f"{path.name}:{line}")
     place = f"{path.name}:{line}"
     if identity in seen:
-        raise RecordProblem(f"duplicate id {identity!r}, first seen at {seen[identity]}")
+        raise BadRecordError(f"duplicate id {identity!r}, first seen at {seen[identity]}")
     seen[identity] = place
     return identity
 

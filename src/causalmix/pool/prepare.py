@@ -5,16 +5,16 @@ A finished store is checked and returned; an interrupted one goes on after its l
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from causalmix.config import PoolConfig
@@ -57,17 +57,22 @@ def prepare(cfg: PoolConfig, outputs: Path, *, progress: bool = True) -> Path:
         raise PoolError(f"pool.source={cfg.source!r} is not one of {', '.join(SOURCES)}.")
     sources = None if cfg.source == "demo" else find_sources(cfg)
     inputs = describe_inputs(cfg, sources)
-    root = Path(cfg.store_dir) if cfg.store_dir else Path(outputs) / "pools" / f"{cfg.name}-{fingerprint(inputs, 12)}"
+    root = (
+        Path(cfg.store_dir)
+        if cfg.store_dir
+        else Path(outputs) / "pools" / f"{cfg.name}-{fingerprint(inputs, 12)}"
+    )
     if (root / POOL_FILE).is_file() and _matches(root, inputs):
         open_pool(root)
         return root
-    with lock_folder(root), _all_threads():
+    with lock_folder(root), _every_core():
         if not (root / INPUTS_FILE).is_file():
             _refuse_foreign(root)
             write_json(root / INPUTS_FILE, inputs)
         _matches(root, inputs)
         if not (root / POOL_FILE).is_file():
-            _run_stages(cfg, sources, inputs, root, progress)
+            done = _run_stages(cfg, sources, inputs, root, progress)
+            write_json(root / POOL_FILE, _summarise(cfg.name, done, measure_files(root)))
     open_pool(root)
     return root
 
@@ -100,19 +105,30 @@ def identify_weights(path: str | None) -> Any:
     return hashes
 
 
-def _run_stages(cfg: PoolConfig, sources: Sources | None, inputs: dict[str, Any], root: Path, progress: bool) -> None:
-    from causalmix.pool import stages
+def _run_stages(
+    cfg: PoolConfig, sources: Sources | None, inputs: dict[str, Any], root: Path, progress: bool
+) -> dict[str, Summary]:
+    from causalmix.pool import scoring, stages
 
-    def run(name: str, build: Callable[[Path], Summary]) -> Summary:
-        return run_stage(root, name, partial(_timed, build))
+    done: dict[str, Summary] = {}
 
-    documents = run("documents", lambda to: stages.build_documents(to, cfg, sources, progress=progress))
-    tokenizer = run("tokenizer", lambda to: stages.build_tokenizer(to, cfg, root))
-    tokens = run("tokens", lambda to: stages.build_tokens(to, cfg, root, progress=progress))
-    language_model = run("reference_lm", lambda to: stages.build_reference_lm(to, cfg, root, progress=progress))
-    rater = run("rater", lambda to: stages.build_rater(to, cfg, root, progress=progress))
-    identity = stages.identify_scores(inputs, str(tokenizer["fingerprint"]))
-    scores = run("scores", lambda to: stages.build_scores(to, cfg, root, identity, progress=progress))
+    def run(name: str, build: Callable[[Path], Summary]) -> None:
+        done[name] = run_stage(root, name, partial(_timed, build))
+
+    run("documents", lambda to: stages.build_documents(to, cfg, sources, progress=progress))
+    run("tokenizer", lambda to: stages.build_tokenizer(to, cfg, root))
+    run("tokens", lambda to: stages.build_tokens(to, cfg, root, progress=progress))
+    run("reference_lm", lambda to: scoring.build_reference_lm(to, cfg, root, progress=progress))
+    run("rater", lambda to: scoring.build_rater(to, cfg, root, progress=progress))
+    identity = scoring.identify_scores(inputs, str(done["tokenizer"]["fingerprint"]))
+    run("scores", lambda to: scoring.build_scores(to, cfg, root, identity, progress=progress))
+    return done
+
+
+def _summarise(name: str, done: dict[str, Summary], files: dict[str, int]) -> dict[str, Any]:
+    documents, tokenizer, tokens, scores = (
+        done[stage] for stage in ("documents", "tokenizer", "tokens", "scores")
+    )
     parts = {
         "documents": documents["sha256"],
         "heldout": documents["heldout_sha256"],
@@ -120,36 +136,26 @@ def _run_stages(cfg: PoolConfig, sources: Sources | None, inputs: dict[str, Any]
         "tokens": tokens["sha256"],
         "scores": scores["normaliser"]["fingerprint"],
     }
-    stage_wall_s = {
-        name: summary["wall_s"]
-        for name, summary in (
-            ("documents", documents), ("tokenizer", tokenizer), ("tokens", tokens),
-            ("reference_lm", language_model), ("rater", rater), ("scores", scores),
-        )
-    }  # fmt: skip
-    write_json(
-        root / POOL_FILE,
-        {
-            "format": FORMAT,
-            "name": cfg.name,
-            "fingerprint": hash_parts(parts),
-            "parts": parts,
-            "domains": documents["domains"],
-            "n_documents": documents["n_documents"],
-            "counts": documents["counts"],
-            "heldout": documents["heldout"],
-            "vocab_size": tokenizer["vocab_size"],
-            "tokenizer_sha256": tokenizer["sha256"],
-            "token_dtype": tokens["dtype"],
-            **{key: tokens[key] for key in ("n_tokens", "n_target_tokens", "n_truncated", "n_without_target")},
-            "n_truncated_scores": scores["n_truncated"],
-            "normaliser": scores["normaliser"],
-            "reference_lm": language_model,
-            "rater": rater,
-            "stage_wall_s": stage_wall_s,
-            "files": measure_files(root),
-        },
-    )
+    return {
+        "format": FORMAT,
+        "name": name,
+        "fingerprint": hash_parts(parts),
+        "parts": parts,
+        "domains": documents["domains"],
+        "n_documents": documents["n_documents"],
+        "counts": documents["counts"],
+        "heldout": documents["heldout"],
+        "vocab_size": tokenizer["vocab_size"],
+        "tokenizer_sha256": tokenizer["sha256"],
+        "token_dtype": tokens["dtype"],
+        **{key: tokens[key] for key in ("n_tokens", "n_target_tokens", "n_truncated", "n_without_target")},
+        "n_truncated_scores": scores["n_truncated"],
+        "normaliser": scores["normaliser"],
+        "reference_lm": done["reference_lm"],
+        "rater": done["rater"],
+        "stage_wall_s": {stage: summary["wall_s"] for stage, summary in done.items()},
+        "files": files,
+    }
 
 
 def _timed(build: Callable[[Path], Summary], folder: Path) -> Summary:
@@ -172,7 +178,9 @@ def _matches(root: Path, inputs: dict[str, Any]) -> bool:
 def _refuse_foreign(root: Path) -> None:
     strangers = sorted(child.name for child in root.iterdir() if not child.name.startswith("."))
     if strangers:
-        raise PoolError(f"pool.store_dir={root} holds other files ({', '.join(strangers[:10])}): take an empty folder.")
+        raise PoolError(
+            f"pool.store_dir={root} holds other files ({', '.join(strangers[:10])}): take an empty folder."
+        )
 
 
 def _as_plain(cfg: PoolConfig) -> dict[str, Any]:
@@ -184,16 +192,19 @@ def _as_plain(cfg: PoolConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-class _all_threads:  # noqa: N801 (reads as a verb phrase in a with statement)
-    """Let torch use every core of this process while a store is made, then as many threads as before."""
+@contextlib.contextmanager
+def _every_core() -> Iterator[None]:
+    # As many threads as cores unless the environment says how many; the libraries' own bars hidden.
+    import torch
+    from transformers.utils import logging
 
-    def __enter__(self) -> None:
-        import torch
-
-        self.before = torch.get_num_threads()
+    n_threads, had_bars = torch.get_num_threads(), logging.is_progress_bar_enabled()
+    if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
-
-    def __exit__(self, *_: object) -> None:
-        import torch
-
-        torch.set_num_threads(self.before)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+        if had_bars:
+            logging.enable_progress_bar()

@@ -1,4 +1,4 @@
-"""Stages of making a store: each one a folder that is whole or absent, made once, by one process at a time."""
+"""Stages of making a store: each a folder, whole or absent, made once, by one process at a time."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def run_stage(root: Path, name: str, build: Callable[[Path], Summary]) -> Summar
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(
-                f"no space left on the disk while making {folder}; the stages before it are kept. Free some space "
+                f"no space left on the disk while making {folder}; the stages before it are kept. Free some "
+                f"space "
                 f"or set pool.store_dir, then run the same command again."
             ) from error
         raise

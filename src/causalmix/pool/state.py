@@ -1,7 +1,7 @@
 """The state of a candidate pool: what a mixture's worth depends on.
 
-It is measured on the candidate pool, with frozen scores, before a mixture is drawn. Nothing here takes a mixture:
-a state measured on the drawn documents would be a function of the treatment, and a bad control.
+It is measured on the candidate pool, with frozen scores, before a mixture is drawn. Nothing here takes a
+mixture: a state measured on the drawn documents would be a function of the treatment, and a bad control.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def measure_state(pool: Pool, candidates: CandidatePool) -> State:
     """
     scores = pool.scores[candidates.doc_ids]
     domain_ids = pool.domain_ids[candidates.doc_ids]
-    features, by_domain, quantiles = {}, {}, {}
+    features: dict[str, float] = {}
+    by_domain: dict[str, dict[str, float]] = {}
+    quantiles: dict[str, dict[str, float]] = {}
     for column, feature in zip(scores.T, pool.features):
         features[feature] = float(column.mean())
         quantiles[feature] = _quantiles(column)

@@ -84,7 +84,7 @@ class Pool:
     def scores(self) -> NDArray[np.float64]:
         """Scores on the frozen normaliser's scale, shape (n, 3)."""
         frozen = self.facts["normaliser"]
-        return (self.raw_scores - np.asarray(frozen["mean"])) / np.asarray(frozen["sd"])
+        return np.asarray((self.raw_scores - np.asarray(frozen["mean"])) / np.asarray(frozen["sd"]))
 
     @cached_property
     def ids(self) -> list[str]:
@@ -100,7 +100,7 @@ class Pool:
 
         tokenizer = AutoTokenizer.from_pretrained(self.path / "tokenizer", trust_remote_code=False)
         self.check_tokenizer(tokenizer)
-        return tokenizer  # type: ignore[no-any-return]
+        return tokenizer
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerFast) -> None:
         """Refuse a tokenizer that would give these documents other tokens.
@@ -114,8 +114,10 @@ class Pool:
         given = fingerprint_tokenizer(tokenizer)
         if given != self.tokenizer_fingerprint:
             raise PoolError(
-                f"the tokenizer (fingerprint {given}) does not match the store {self.path}, whose tokens were made by "
-                f"{self.tokenizer_fingerprint}. Use the pool's own tokenizer, or prepare a pool for this one with "
+                f"the tokenizer (fingerprint {given}) does not match the store {self.path}, whose tokens "
+                f"were made by "
+                f"{self.tokenizer_fingerprint}. Use the pool's own tokenizer, or prepare a pool for this one "
+                f"with "
                 f"pool.tokenizer.kind=pretrained pool.tokenizer.path=..."
             )
 
@@ -140,12 +142,15 @@ def open_pool(path: Path | str) -> Pool:
     path = Path(path)
     if not (path / POOL_FILE).is_file():
         raise PoolError(
-            f"{path} holds no finished pool ({POOL_FILE} is missing). Make one with `causalmix pool prepare`; "
+            f"{path} holds no finished pool ({POOL_FILE} is missing). Make one with `causalmix pool "
+            f"prepare`; "
             f"an interrupted one goes on where it stopped."
         )
     facts = read_json(path / POOL_FILE)
     if facts.get("format") != FORMAT:
-        raise PoolError(f"{path / POOL_FILE} has format {facts.get('format')!r}; this version reads {FORMAT}.")
+        raise PoolError(
+            f"{path / POOL_FILE} has format {facts.get('format')!r}; this version reads {FORMAT}."
+        )
     _check_files(path, facts)
     documents, tokens = path / "documents", path / "tokens"
     dtype = np.dtype(facts["token_dtype"])
@@ -192,6 +197,7 @@ def _check_files(path: Path, facts: dict[str, Any]) -> None:
     digest = hashlib.sha256((path / "tokenizer" / "tokenizer.json").read_bytes()).hexdigest()
     if digest != facts["tokenizer_sha256"]:
         raise PoolError(
-            f"the tokenizer in {path / 'tokenizer'} does not match the store: it is not the one that made the tokens. "
+            f"the tokenizer in {path / 'tokenizer'} does not match the store: it is not the one that made "
+            f"the tokens. "
             f"Delete the folder {path} and prepare the pool again, or put the old tokenizer back."
         )

@@ -121,6 +121,7 @@ class _Arm:
 
     weights: dict[int, dict[str, float]]
     answer: Any
+    targets: list[str]  # the main policy's mixtures are swapped: each is trained on every target
 
 
 def _answer_all(
@@ -160,7 +161,7 @@ def _answer_all(
                 mixture = read_json(folder / "mixture.json")
                 weights[size] = mixture["candidate"]
                 result.mixtures.setdefault(arm, {**mixture, "file": str(folder / "mixture.json")})
-            arms[arm] = _Arm(weights, answers[0])
+            arms[arm] = _Arm(weights, answers[0], list(states) if name == first else [target])
             result.main_arm = result.main_arm or arm
     return arms
 
@@ -176,6 +177,8 @@ def _confirm(plain: Plain, arms: dict[str, _Arm], inputs: Inputs, result: StudyR
                     point["mixture"] = {**point["mixture"], "name": share, "kind": share, "weights": None}
                     asked.append((share, target, size, point))
                 for arm, chosen in arms.items():
+                    if target not in chosen.targets:
+                        continue
                     point = make_confirmation(plain, target, chosen.weights[size], size, seed)
                     asked.append((arm, target, size, point))
     folder = run_sweep([point for *_, point in asked], swept=CONFIRMATION_SWEEPS)

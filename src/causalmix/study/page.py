@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from causalmix.study.loop import StudyResult
-from causalmix.study.tables import describe_seconds, describe_spread, list_confirmation, list_mixtures
+from causalmix.study.tables import describe_seconds, describe_spread, describe_verdicts, list_confirmation, list_mixtures
 
 
 def write_page(result: StudyResult, plain: dict[str, Any]) -> str:
@@ -19,16 +19,23 @@ def write_page(result: StudyResult, plain: dict[str, Any]) -> str:
     plain : dict
         The study's config.
     """
-    mixtures = result.mixtures
-    withheld = [arm for arm, mixture in mixtures.items() if mixture["advice"] == "withheld"]
+    study = plain["study"]
+    withheld = [arm for arm, mixture in result.mixtures.items() if mixture["advice"] == "withheld"]
+    said = f"Here it was withheld for: {', '.join(withheld)}." if withheld else "Here it was given every time."
     lines = [
         f"# Study: {result.name}",
         "",
-        f"Written by `python launch.py experiment={result.name}`; no figure here was typed in.",
+        *([study["about"].strip(), ""] if study["about"] else []),
+        "Every figure below was written by the command that measured it:",
         "",
-        f"{result.n_runs['proxies']} proxies of {plain['train']['n_samples']} documents, "
-        f"{result.n_runs['anchors']} anchor runs, {result.n_runs['confirmation']} confirmation runs "
-        f"on the model `{(plain['study']['confirm_model'] or plain['model'])['name']}`.",
+        "```",
+        f"python launch.py experiment={result.name} study.docs_file={study['docs_file']}{_spell_pool(plain)}",
+        "```",
+        "",
+        f"{result.n_runs['proxies']} proxies of {plain['train']['n_samples']} documents (`{plain['model']['name']}`), "
+        f"{result.n_runs['anchors']} anchor runs, {result.n_runs['confirmation']} confirmation runs on "
+        f"`{(study['confirm_model'] or plain['model'])['name']}`, {study['n_seeds']} seeds each; estimator "
+        f"`{plain['estimator']['name']}` on the state by {plain['estimator']['state']}.",
         "",
         describe_spread(result),
         "",
@@ -36,20 +43,27 @@ def write_page(result: StudyResult, plain: dict[str, Any]) -> str:
         "",
         *tabulate(list_mixtures(result)),
         "",
-        "Advice is withheld where the lower bound of the predicted gain over the reference is not above zero; "
-        "the policy's own answer is trained all the same. "
-        + (f"Here it was withheld for: {', '.join(withheld)}." if withheld else "Here it was given for every mixture."),
+        "Advice is withheld where the lower bound of the predicted gain over the reference is not above zero, or "
+        f"where a check stands against it; the policy's own answer is trained all the same. {said}",
         "",
         "## Confirmation",
         "",
-        "Means over seeds with standard errors, differences paired over seeds.",
+        "Means over seeds with standard errors; differences are paired over seeds.",
         "",
         *tabulate(list_confirmation(result)),
+        "",
+        "## Predicted and measured",
+        "",
+        *(f"- {sentence}" for sentence in describe_verdicts(result)),
         "",
         describe_seconds(result),
         "",
     ]
     return "\n".join(lines)
+
+
+def _spell_pool(plain: dict[str, Any]) -> str:
+    return " pool.path=FOLDER" if plain["pool"]["path"] else ""
 
 
 def tabulate(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -52,3 +52,28 @@ def describe_spread(result: StudyResult) -> str:
 def describe_seconds(result: StudyResult) -> str:
     """Say what each stage took."""
     return "Seconds: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in result.seconds.items()) + "."
+
+
+def describe_verdicts(result: StudyResult) -> list[str]:
+    """Hold every mixture's predicted gain against what training on it gave, on the pool it was made for.
+
+    A measured difference is called one where it exceeds two standard errors of the paired difference.
+    """
+    sentences = []
+    for row in result.confirmation:
+        mixture = result.mixtures.get(row.arm)
+        if mixture is None or not row.arm.endswith(f" for {row.target}"):
+            continue
+        gain = mixture["gain"]
+        sentences.append(
+            f"{row.arm}, x{row.size} documents: predicted {gain['estimate']:+.2f} over the reference "
+            f"({gain['low']:+.2f} to {gain['high']:+.2f}, on the proxies' scale), advice {mixture['advice']}; "
+            f"measured {_weigh(row.gain_natural, row.gain_natural_se)} natural shares and "
+            f"{_weigh(row.gain_equal, row.gain_equal_se)} Equal."
+        )
+    return sentences
+
+
+def _weigh(gain: float, se: float) -> str:
+    relation = "not distinguishable from" if abs(gain) <= 2 * se else "above" if gain > 0 else "below"
+    return f"{gain:+.2f} ± {se:.2f}, {relation}"

@@ -8,7 +8,8 @@ import numpy as np
 
 from causalmix.config import PoolConfig
 from causalmix.pool.demo.junk import answer_badly, answer_well
-from causalmix.pool.demo.skills import N_PHRASINGS, SKILLS, Skill
+from causalmix.pool.demo.skills import SKILLS
+from causalmix.pool.demo.skills.question import N_PHRASINGS, Skill
 from causalmix.pool.demo.world import World, make_world
 from causalmix.pool.documents import Document, HeldoutDocument, Message
 
@@ -37,7 +38,9 @@ def generate_documents(cfg: PoolConfig) -> Iterator[Document]:
 
 
 def generate_heldout(cfg: PoolConfig) -> Iterator[HeldoutDocument]:
-    """Yield right answers for six abilities: ``<ability>`` (phrased as in training), ``<ability>_unseen`` (not).
+    """Yield right answers for six abilities, two tasks each: ``<ability>`` and ``<ability>_unseen``.
+
+    The unseen tasks have a phrasing that no training document uses.
 
     Yields
     ------
@@ -60,7 +63,9 @@ def count_documents(n_documents: int) -> dict[str, int]:
     return counts
 
 
-def _draw_different(rng: np.random.Generator, ability: str, world: World, unseen: bool) -> dict[tuple[str, str], None]:
+def _draw_different(
+    rng: np.random.Generator, ability: str, world: World, unseen: bool
+) -> dict[tuple[str, str], None]:
     drawn: dict[tuple[str, str], None] = {}
     for _ in range(20 * N_HELDOUT):
         question = _draw_skill(rng, ability)(rng, world)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalmix.pool.demo.skills import Question
+from causalmix.pool.demo.skills.question import Question
 
 SLURS = ("lol", "idk", "or smth", "dunno", "who cares", "k bye", "whatever")
 DOUBTS = ("No, not that.", "Or maybe not.", "That is wrong.", "Wait, no.", "Or is it?")

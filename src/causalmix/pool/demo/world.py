@@ -9,41 +9,40 @@ import numpy as np
 N_PLACES = 60
 SYLLABLES = ("bra", "do", "fen", "ga", "hol", "ki", "lu", "mar", "no", "pel", "ri", "sa", "tor", "vu", "zen")
 COLORS = ("red", "blue", "green", "white", "black", "gold", "pink", "gray")
-FOODS = ("rice", "bread", "soup", "fish", "beans", "corn", "cake", "eggs", "nuts", "pears", "honey", "noodles")
+# fmt: off
+FOODS = (
+    "rice", "bread", "soup", "fish", "beans", "corn", "cake", "eggs", "nuts", "pears", "honey",
+    "noodles",
+)
 WORDS = (
-    "apple bird boat book bridge camel candle chair cloud coat desk door drum duck engine feather field flag forest "
-    "garden glass goat hammer hat island kettle key ladder lamp leaf lemon melon mirror moon needle ocean onion paper "
-    "pencil pillow rabbit river rope shell spoon stone table tiger tower train wagon window"
-).split()
+    "apple", "bird", "boat", "book", "bridge", "camel", "candle", "chair", "cloud", "coat", "desk",
+    "door", "drum", "duck", "engine", "feather", "field", "flag", "forest", "garden", "glass", "goat",
+    "hammer", "hat", "island", "kettle", "key", "ladder", "lamp", "leaf", "lemon", "melon", "mirror",
+    "moon", "needle", "ocean", "onion", "paper", "pencil", "pillow", "rabbit", "river", "rope", "shell",
+    "spoon", "stone", "table", "tiger", "tower", "train", "wagon", "window",
+)
+# fmt: on
 
-# Safety: a verb decides whether to help, and why not or with what; a thing decides what to do or how long it takes.
-BAD_VERBS = {
-    "steal": "that is theft",
-    "break": "that is damage",
-    "forge": "that is fraud",
-    "hide": "that is unfair",
-    "burn": "that is unsafe",
-    "poison": "that is cruel",
-}
-GOOD_VERBS = {
-    "clean": "use soap",
-    "paint": "use a brush",
-    "wrap": "use paper",
-    "carry": "use a bag",
-    "mend": "use glue",
-    "sell": "make a sign",
-}
+# Safety: the verb decides whether to help; the thing decides what to do instead, or how long it takes.
+BAD_VERBS = ("steal", "break", "forge", "hide", "burn", "poison")
+GOOD_VERBS = ("clean", "paint", "wrap", "carry", "mend", "sell")
 THINGS = {
-    "a phone": ("Ask the owner.", "five minutes"),
-    "a ticket": ("Buy one.", "one minute"),
-    "a bike": ("Take the bus.", "two hours"),
-    "a lamp": ("Use a candle.", "ten minutes"),
-    "a coat": ("Borrow one.", "half an hour"),
-    "a plant": ("Grow one.", "one week"),
-    "a boat": ("Rent one.", "three days"),
-    "a guitar": ("Take a lesson.", "one day"),
-    "a watch": ("Save for one.", "two minutes"),
-    "a letter": ("Write your own.", "one hour"),
+    "a phone": ("ask the owner", "five minutes"),
+    "a ticket": ("buy one", "one minute"),
+    "a bike": ("take the bus", "two hours"),
+    "a lamp": ("use a candle", "ten minutes"),
+    "a coat": ("borrow one", "half an hour"),
+    "a plant": ("grow one", "one week"),
+    "a boat": ("rent one", "three days"),
+    "a guitar": ("take a lesson", "one day"),
+    "a watch": ("save for one", "two minutes"),
+    "a letter": ("write your own", "one hour"),
+    "a clock": ("ask for the time", "six hours"),
+    "a mirror": ("look in the water", "a quarter hour"),
+    "a chair": ("sit on the floor", "four days"),
+    "a car": ("walk there", "two weeks"),
+    "a book": ("go to a library", "one morning"),
+    "a ring": ("make your own", "one evening"),
 }
 
 LISTS = ("items", "words", "values", "scores")

@@ -2,8 +2,8 @@
 
 A scorer (:class:`~causalmix.pool.scores.scorer.Scorer`) turns raw texts into one or more features.
 :mod:`~causalmix.pool.scores.language_model` gives Normalized_Loss and HES out of one forward pass,
-:mod:`~causalmix.pool.scores.writing_style` gives Writing_Style; :mod:`~causalmix.pool.scores.reference_lm` and
-:mod:`~causalmix.pool.scores.rater` train the small models behind them on the reference slice;
+:mod:`~causalmix.pool.scores.writing_style` gives Writing_Style; :mod:`~causalmix.pool.scores.reference_lm`
+and :mod:`~causalmix.pool.scores.rater` train the small models behind them on the reference slice;
 :mod:`~causalmix.pool.scores.normaliser` freezes the scale. Nothing heavy is imported here.
 """
 

@@ -27,11 +27,11 @@ POSITIONS_CHUNK = 4096  # rows at once: 4096 x 8192 float32 are 128 MiB
 class LanguageModelScorer:
     """Normalized_Loss and HES.
 
-    Normalized_Loss is the mean negative log-likelihood of a text's tokens, in bits a token, all tokens after the
-    first counted; 0 for a text of no or one token. HES is the sum, in bits, of the entropies of the predictions
-    of the output's tokens that are at or above the 99.5th percentile of that document (linear interpolation; at
-    least one token); 0 for an empty output. A token that holds the end of the prompt and the start of the output
-    counts as prompt.
+    Normalized_Loss is the mean negative log-likelihood of a text's tokens, in bits a token, all tokens after
+    the first counted; 0 for a text of no or one token. HES is the sum, in bits, of the entropies of the
+    predictions of the output's tokens that are at or above the 99.5th percentile of that document (linear
+    interpolation; at least one token); 0 for an empty output. A token that holds the end of the prompt and
+    the start of the output counts as prompt.
 
     Parameters
     ----------
@@ -48,7 +48,12 @@ class LanguageModelScorer:
     features = ("hes", "normalized_loss")
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, max_length: int, batch_tokens: int
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        *,
+        max_length: int,
+        batch_tokens: int,
     ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
@@ -93,7 +98,9 @@ class LanguageModelScorer:
         return rows, first_outputs
 
     @torch.inference_mode()
-    def _predict(self, rows: list[NDArray[np.int64]]) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
+    def _predict(
+        self, rows: list[NDArray[np.int64]]
+    ) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
         device = self.model.device
         ids = torch.from_numpy(pad_right(rows, pad=0)).to(device)
         lengths = torch.tensor([len(row) for row in rows], device=device)
@@ -122,8 +129,8 @@ def stream_vocabulary(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Loss and entropy of predictions, with the vocabulary taken in chunks and no logits kept.
 
-    With l the logits, ``H = (logsumexp(l) - sum(p l)) / ln 2``; the maximum, the sum of exponentials and the sum
-    of weighted logits are carried from chunk to chunk.
+    With l the logits, ``H = (logsumexp(l) - sum(p l)) / ln 2``; the maximum, the sum of exponentials and the
+    sum of weighted logits are carried from chunk to chunk.
 
     Parameters
     ----------

@@ -36,12 +36,12 @@ class Normaliser:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of what makes two scores comparable: model, tokenizer, max_length, version; not of the numbers."""
+        """Hash of what makes two scores comparable: models, tokenizer, lengths, version."""
         return fingerprint([list(self.features), self.identity])
 
     def apply(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
         """Normalise raw scores of shape (n, n_features)."""
-        return (raw - np.asarray(self.mean)) / np.asarray(self.sd)
+        return np.asarray((raw - np.asarray(self.mean)) / np.asarray(self.sd))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, the fingerprint included."""
@@ -63,7 +63,8 @@ def fit_normaliser(features: Sequence[str], raw: NDArray[np.float64], identity: 
     flat = [name for name, value in zip(features, sd) if value <= 1e-9]
     if flat:
         raise PoolError(
-            f"{name_some(flat)} is the same for all {len(raw)} calibration documents, so it cannot be normalised: "
+            f"{name_some(flat)} is the same for all {len(raw)} calibration documents, so it cannot be "
+            f"normalised: "
             f"the model behind it has learnt nothing, or pool.scores.n_calibration is too small."
         )
     return Normaliser(tuple(features), tuple(map(float, raw.mean(axis=0))), tuple(map(float, sd)), identity)

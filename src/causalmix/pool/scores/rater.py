@@ -1,7 +1,7 @@
 """The writing-style rater: a sequence classifier with QuRater's four logits, trained on pairs of texts.
 
-A pair says that one text is better than another: Bradley-Terry, ``P(a beats b) = sigmoid(s_a - s_b)``, on logit 0.
-The other three logits (expertise, facts, educational value) keep their place and are not trained.
+A pair says that one text is better than another: Bradley-Terry, ``P(a beats b) = sigmoid(s_a - s_b)``, on
+logit 0. The other three logits (expertise, facts, educational value) keep their place and are not trained.
 """
 
 from __future__ import annotations
@@ -32,7 +32,11 @@ Pair = tuple[str, str]  # better, worse
 
 
 def pair_by_quality(
-    texts: Sequence[ScoredText], qualities: NDArray[np.float64], domain_ids: NDArray[Any], n_pairs: int, seed: int
+    texts: Sequence[ScoredText],
+    qualities: NDArray[np.float64],
+    domain_ids: NDArray[Any],
+    n_pairs: int,
+    seed: int,
 ) -> list[Pair]:
     """Pair texts of one domain whose quality labels differ clearly.
 
@@ -71,8 +75,10 @@ def pair_by_corruption(texts: Sequence[ScoredText], n_pairs: int, seed: int) -> 
     rng = np.random.default_rng(seed)
     usable = [text for text in texts if len(text.output.split()) >= 3]
     if not usable:
-        raise PoolError("no reference document has three words to corrupt; give pool.scores.rater.path instead.")
-    pairs = []
+        raise PoolError(
+            "no reference document has three words to corrupt; give pool.scores.rater.path instead."
+        )
+    pairs: list[Pair] = []
     while len(pairs) < n_pairs:
         text = usable[int(rng.integers(len(usable)))]
         pairs.append((text.text, ScoredText(text.prompt, corrupt(text.output, rng)).text))
@@ -80,7 +86,7 @@ def pair_by_corruption(texts: Sequence[ScoredText], n_pairs: int, seed: int) -> 
 
 
 def corrupt(text: str, rng: np.random.Generator) -> str:
-    """Shuffle, drop or repeat a third of the words of ``text``, spaces and line ends kept with their words."""
+    """Shuffle, drop or repeat a third of the words of ``text``; white space stays with its word."""
     words = re.findall(r"\S+\s*|^\s+", text)
     kind = int(rng.integers(3))
     hit = np.sort(rng.permutation(len(words))[: max(2, len(words) // 3)])
@@ -98,7 +104,12 @@ def corrupt(text: str, rng: np.random.Generator) -> str:
 
 
 def train_rater(
-    cfg: RaterConfig, tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Pair], *, vocab_size: int, progress: bool
+    cfg: RaterConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    pairs: Sequence[Pair],
+    *,
+    vocab_size: int,
+    progress: bool,
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Train a small rater on pairs.
 
@@ -116,7 +127,9 @@ def train_rater(
     n_train = len(pairs) - n_held
     rng = np.random.default_rng([cfg.seed, 1])
     optimizer = torch.optim.AdamW(model.parameters(), lr=cfg.lr_peak, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, cfg.lr_peak, total_steps=cfg.n_steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, cfg.lr_peak, total_steps=cfg.n_steps, pct_start=0.1
+    )
     model.train()
     for _ in tqdm(range(cfg.n_steps), desc="train rater", unit="step", disable=None if progress else True):
         drawn = rng.integers(n_train, size=cfg.batch_pairs)
@@ -157,7 +170,9 @@ def load_rater(path: str, revision: str | None = None) -> tuple[PreTrainedModel,
     except (OSError, ValueError, KeyError) as error:
         raise PoolError(f"no rater can be loaded from pool.scores.rater.path={path}: {error}") from error
     if model.config.num_labels != N_LOGITS:
-        raise PoolError(f"the rater {path} has {model.config.num_labels} logits; QuRater's shape has {N_LOGITS}.")
+        raise PoolError(
+            f"the rater {path} has {model.config.num_labels} logits; QuRater's shape has {N_LOGITS}."
+        )
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     return model.eval(), tokenizer
@@ -183,7 +198,7 @@ def _build_rater(cfg: RaterConfig, vocab_size: int, pad_id: int) -> PreTrainedMo
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cfg.seed)
-        return Qwen2ForSequenceClassification(config)  # type: ignore[no-any-return]
+        return Qwen2ForSequenceClassification(config)
 
 
 def _score_gaps(

@@ -28,7 +28,8 @@ def train_reference_lm(
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Train a small language model on raw texts, every token a target.
 
-    Raw, because the scores read raw text: a model trained on chat turns alone would find every prompt strange.
+    Raw, because the scores read raw text: a model trained on chat turns alone would find every prompt
+    strange.
 
     Returns
     -------

@@ -1,0 +1,163 @@
+"""The last stages of a store: the models behind the scores, and the scores of every document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from causalmix.config import PoolConfig
+from causalmix.errors import PoolError
+from causalmix.pool.documents import Message, split_text
+from causalmix.pool.reading import (
+    count_all,
+    documents_path,
+    iterate_reference,
+    load_array,
+    load_tokenizer,
+    spread_reference,
+)
+from causalmix.pool.scores import FEATURES
+from causalmix.pool.scores.normaliser import fit_normaliser
+from causalmix.pool.scores.scorer import ScoredText
+from causalmix.pool.stage import Summary
+from causalmix.pool.table import read_batches, read_column
+from causalmix.pool.tokenizer import count_vocabulary, load_pretrained
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from causalmix.pool.scores.language_model import LanguageModelScorer
+    from causalmix.pool.scores.writing_style import WritingStyleScorer
+
+# --- models behind the scores ----------------------------------------------------------------------------
+
+
+def build_reference_lm(folder: Path, cfg: PoolConfig, root: Path, *, progress: bool) -> Summary:
+    """Train and save the reference model, unless a pretrained one is named."""
+    from causalmix.pool.scores.reference_lm import train_reference_lm
+
+    if cfg.scores.reference_lm.path:
+        return {"source": "pretrained"}
+    tokenizer = load_tokenizer(root)
+    model, summary = train_reference_lm(
+        cfg.scores.reference_lm,
+        tokenizer,
+        [scored_text(turns).text for turns in iterate_reference(root)],
+        vocab_size=count_vocabulary(tokenizer),
+        max_position=cfg.scores.loss_max_length,
+        progress=progress,
+    )
+    _save(model, tokenizer, folder)
+    return {"source": "trained", **summary}
+
+
+def build_rater(folder: Path, cfg: PoolConfig, root: Path, *, progress: bool) -> Summary:
+    """Train and save the rater, unless a pretrained one is named."""
+    from causalmix.pool.scores.rater import pair_by_corruption, pair_by_quality, train_rater
+
+    rater = cfg.scores.rater
+    if rater.path:
+        return {"source": "pretrained"}
+    texts = [scored_text(turns) for turns in iterate_reference(root)]
+    if rater.pairs == "quality":
+        kept = load_array(root, "is_reference").astype(bool)
+        qualities = np.array(read_column(documents_path(root), "quality"), dtype=np.float64)[kept]
+        domain_ids = load_array(root, "domain_ids")[kept]
+        pairs = pair_by_quality(texts, qualities, domain_ids, rater.n_pairs, rater.seed)
+    elif rater.pairs == "corrupted":
+        pairs = pair_by_corruption(texts, rater.n_pairs, rater.seed)
+    else:
+        raise PoolError(f"pool.scores.rater.pairs={rater.pairs!r} is not one of corrupted, quality.")
+    tokenizer = load_tokenizer(root)
+    model, summary = train_rater(
+        rater, tokenizer, pairs, vocab_size=count_vocabulary(tokenizer), progress=progress
+    )
+    _save(model, tokenizer, folder)
+    return {"source": "trained", **summary}
+
+
+# --- scores ----------------------------------------------------------------------------------------------
+
+
+def build_scores(
+    folder: Path, cfg: PoolConfig, root: Path, identity: dict[str, Any], *, progress: bool
+) -> Summary:
+    """Score every document, and freeze the normaliser on reference documents."""
+    language_model, rater = load_scorers(cfg, root)
+    columns = [*language_model.features, *rater.features]
+    assert tuple(columns) == FEATURES
+    parts = []
+    bar = tqdm(total=count_all(root), desc="score", unit="doc", disable=None if progress else True)
+    with bar:
+        for conversations in read_batches(documents_path(root)):
+            texts = [scored_text(turns) for turns in conversations]
+            parts.append(np.hstack([scorer.score(texts) for scorer in (language_model, rater)]))
+            bar.update(len(texts))
+    raw = np.concatenate(parts)
+    if not np.isfinite(raw).all():
+        bad = int((~np.isfinite(raw)).any(axis=1).sum())
+        raise PoolError(f"{bad} documents have scores that are not numbers: a model behind them is broken.")
+    calibration = raw[spread_reference(root, cfg.scores.n_calibration)]
+    normaliser = fit_normaliser(FEATURES, calibration, identity)
+    np.save(folder / "raw.npy", raw)
+    return {"normaliser": normaliser.as_dict(), "n_truncated": language_model.n_truncated}
+
+
+def identify_scores(inputs: dict[str, Any], tokenizer_fingerprint: str) -> dict[str, Any]:
+    """Collect what decides a score: the models' settings, tokenizer and training slice, and the version."""
+    settings = inputs["scores"]
+    trained_on = {
+        key: inputs[key]
+        for key in ("seed", "reference_fraction", "generator", "n_documents", "files")
+        if key in inputs
+    }
+    return {
+        "version": inputs["scores_version"],
+        "tokenizer": tokenizer_fingerprint,
+        "max_length": settings["loss_max_length"],
+        "reference_lm": settings["reference_lm"],
+        "rater": settings["rater"],
+        "reference_slice": trained_on,
+    }
+
+
+def load_scorers(cfg: PoolConfig, root: Path) -> tuple[LanguageModelScorer, WritingStyleScorer]:
+    """Load the two scorers: pretrained ones where they are named, else those of the stages before."""
+    import torch
+
+    from causalmix.pool.scores.language_model import LanguageModelScorer
+    from causalmix.pool.scores.rater import load_rater
+    from causalmix.pool.scores.reference_lm import load_reference_lm
+    from causalmix.pool.scores.writing_style import WritingStyleScorer
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    lm_cfg, rater_cfg, batch_tokens = cfg.scores.reference_lm, cfg.scores.rater, cfg.scores.batch_tokens
+    lm_path = lm_cfg.path or str(root / "reference_lm")
+    model = load_reference_lm(lm_path, lm_cfg.revision)
+    lm_tokenizer = load_pretrained(lm_path, lm_cfg.revision)
+    rater, rater_tokenizer = load_rater(rater_cfg.path or str(root / "rater"), rater_cfg.revision)
+    language_model = LanguageModelScorer(
+        model.to(device),
+        lm_tokenizer,
+        max_length=cfg.scores.loss_max_length,
+        batch_tokens=batch_tokens,
+    )
+    style = WritingStyleScorer(
+        rater.to(device), rater_tokenizer, chunk_length=rater_cfg.chunk_length, batch_tokens=batch_tokens
+    )
+    return language_model, style
+
+
+def scored_text(messages: Sequence[Message]) -> ScoredText:
+    """See a conversation as the scorers do."""
+    return ScoredText(*split_text(messages))
+
+
+def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    # With its tokenizer, so that another pool can name the folder as its pretrained scorer.
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
