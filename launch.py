@@ -16,7 +16,7 @@ import hydra
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
-from causalmix.config import register_schemas
+from causalmix.config import register_schemas, resolve
 from causalmix.entry import run_command
 from hydra_plugins.causalmix_sweeper.sweeper import CausalMixSweeper
 
@@ -27,17 +27,13 @@ def fit_policy_weights(*, _root_: DictConfig) -> dict[str, float]:
     from causalmix.study.targets import measure_target
     from causalmix.sweep.points import Inputs
 
-    bare = OmegaConf.merge(_root_, {"mixture": {"weights": None}})  # what is being resolved
-    plain = OmegaConf.to_container(bare, resolve=True)
-    assert isinstance(plain, dict)
-    named = {str(key): value for key, value in plain.items()}
-    return find_policy_weights(named, measure_target(named, Inputs(Path(named["outputs"]))))
+    plain = resolve(OmegaConf.merge(_root_, {"mixture": {"weights": None}}))  # what is being resolved
+    return find_policy_weights(plain, measure_target(plain, Inputs(Path(plain["outputs"]))))
 
 
 def run(config: DictConfig) -> Any:
     """Do one job: a single run, or the whole loop of a study."""
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
+    plain = resolve(config)
     if plain["job"] == "study":
         from analysis.calls import answer_settings, write_confirmed_report
         from causalmix.study.loop import Analyst, run_study

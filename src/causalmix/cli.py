@@ -34,18 +34,15 @@ def compose_config(overrides: list[str] | None) -> dict[str, Any]:
     """
     from hydra import compose, initialize_config_dir
     from hydra.core.plugins import Plugins
-    from omegaconf import OmegaConf
 
-    from causalmix.config import register_schemas
+    from causalmix.config import register_schemas, resolve
     from hydra_plugins.causalmix_sweeper.sweeper import CausalMixSweeper
 
     folder = find_conf()
     register_schemas()
     Plugins.instance().register(CausalMixSweeper)
     with initialize_config_dir(str(folder), version_base="1.3"):
-        plain = OmegaConf.to_container(compose("config", overrides=list(overrides or [])), resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+        return resolve(compose("config", overrides=list(overrides or [])))
 
 
 def find_conf() -> Path:
@@ -86,7 +83,7 @@ def describe_pool(
     n_samples: Annotated[int | None, typer.Option(help="Target size, for the repeats available.")] = None,
 ) -> None:
     """Print sizes, tokens, repeats available and the state of a pool."""
-    from causalmix.pool.describe import describe
+    from causalmix.pool.describe import describe_pool as describe
     from causalmix.pool.prepare import prepare
     from causalmix.pool.store import open_pool
 
@@ -95,11 +92,22 @@ def describe_pool(
     plain = compose_config(overrides)
     config = to_config(plain)
     pool = open_pool(prepare(config.pool, Path(plain["outputs"])))
-    facts = describe(pool, n_samples or config.train.n_samples, config.mixture.repeats_max)
+    facts = describe(pool, config.pool.candidate, n_samples=n_samples or config.train.n_samples)
     if as_json:
         typer.echo(json.dumps(facts, indent=1))
-    else:
-        print_rows(facts["domains"], f"{plain['pool']['name']}: {facts['n_documents']} documents")
+        return
+    print_rows(
+        [{"domain": domain, **values} for domain, values in facts["domains"].items()],
+        f"{facts['name']}: {facts['n_documents']} documents, {facts['n_tokens']} tokens",
+    )
+    state = facts["state"]["state"]
+    features = [name for name in state if "." not in name]
+    rows = [
+        {"state of a candidate pool": name, "all": state[name]}
+        | {domain: state[f"{name}.{domain}"] for domain in facts["domains"]}
+        for name in features
+    ]
+    print_rows(rows, "means of the normalised scores")
 
 
 @app.command("status")

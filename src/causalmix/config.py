@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 
 @dataclass
@@ -370,3 +370,10 @@ def register_schemas() -> None:
         store.store(group=group, name="schema", node=node)
     store.store(name="launch_schema", node=Config)
     store.store(name="analysis_schema", node=AnalysisConfig)
+
+
+def resolve(config: Any) -> dict[str, Any]:
+    """Resolve a composed config to plain nested values."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}

@@ -17,6 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from causalmix.config import AnalysisConfig, Config
 from causalmix.errors import CausalMixError, ConfigError, nearest_name
 
+MULTIRUN = ("-m", "--multirun")
+
 
 def run_command(application: Callable[[], Any], arguments: Sequence[str]) -> int:
     """Run a Hydra application; a user's mistake ends as one message and exit status 2.
@@ -34,6 +36,7 @@ def run_command(application: Callable[[], Any], arguments: Sequence[str]) -> int
         Exit status: 0, or 2 for an error that the user can mend.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to us; we print them
+    sys.argv = [*arguments[:1], *sort_flags(arguments[1:])]
     try:
         refuse_sweep_without_multirun(arguments[1:])
         application()
@@ -53,6 +56,11 @@ def run_command(application: Callable[[], Any], arguments: Sequence[str]) -> int
     return 0
 
 
+def sort_flags(arguments: Sequence[str]) -> list[str]:
+    """Put ``-m`` first: Hydra's parser refuses it between overrides, where people type it too."""
+    return sorted(arguments, key=lambda text: text not in MULTIRUN)
+
+
 def refuse_sweep_without_multirun(arguments: Sequence[str]) -> None:
     """Say what to type where ``seed=range(512)`` came without ``-m``.
 
@@ -61,7 +69,7 @@ def refuse_sweep_without_multirun(arguments: Sequence[str]) -> None:
     ConfigError
         Where an override sweeps and neither ``-m`` nor ``--multirun`` was given.
     """
-    if {"-m", "--multirun", "--help", "-h", "--hydra-help"} & set(arguments):
+    if {*MULTIRUN, "--help", "-h", "--hydra-help"} & set(arguments):
         return
     candidates = [text for text in arguments if "=" in text and not text.startswith("-")]
     try:
@@ -77,7 +85,12 @@ def refuse_sweep_without_multirun(arguments: Sequence[str]) -> None:
 
 
 def find_cause(error: BaseException) -> BaseException:
-    """Follow an exception to the first one behind it."""
+    """Follow an exception to the first one behind it; an error of ours on the way is the one to show."""
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, CausalMixError):
+            return behind
+        behind = behind.__cause__ or behind.__context__  # OmegaConf cuts __cause__ off where a resolver raised
     while error.__cause__ is not None:
         error = error.__cause__
     return error
@@ -85,7 +98,7 @@ def find_cause(error: BaseException) -> BaseException:
 
 def explain_hydra_error(message: str, cause: str) -> str:
     """Add the nearest right name to Hydra's word about an unknown key or group option."""
-    text = message if message == cause or cause in message else f"{message}\n{cause}"
+    text = message if cause in message else f"{message}\n{cause}"
     option = re.search(r"Could not find '([^'/]+)/([^']+)'\s+Available options in '[^']+':\s+((?:\S+\s+)+?)Config", text)
     if option:
         group, given = option.group(1), option.group(2)
@@ -95,6 +108,8 @@ def explain_hydra_error(message: str, cause: str) -> str:
         match = re.search(pattern, text)
         if match:
             given = match.group(1)
+            full_key = re.search(rf"full_key: (\S+\.{re.escape(given)})\s", text)
+            given = full_key.group(1) if full_key else given
             return (
                 f"unknown key '{given}'{suggest_key(given)}. "
                 f"Every key stands in src/causalmix/config.py.\n{first_line(text)}"

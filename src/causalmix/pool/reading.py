@@ -52,6 +52,6 @@ def spread_reference(root: Path, limit: int) -> NDArray[np.bool_]:
 
 def load_tokenizer(root: Path) -> PreTrainedTokenizerFast:
     """Load the tokenizer, once its stage is done."""
-    from transformers import AutoTokenizer
+    from causalmix.pool.tokenizer import load_exact
 
-    return AutoTokenizer.from_pretrained(root / "tokenizer", trust_remote_code=False)
+    return load_exact(root / "tokenizer")

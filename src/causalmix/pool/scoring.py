@@ -25,7 +25,9 @@ from causalmix.pool.scores.normaliser import fit_normaliser
 from causalmix.pool.scores.scorer import ScoredText
 from causalmix.pool.stage import Summary
 from causalmix.pool.table import read_batches, read_column
-from causalmix.pool.tokenizer import count_vocabulary, load_pretrained
+from causalmix.pool.tokenizer import count_vocabulary, load_exact, load_pretrained
+
+TOKENIZER = "tokenizer"  # folder within a saved scorer's
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -138,8 +140,10 @@ def load_scorers(cfg: PoolConfig, root: Path) -> tuple[LanguageModelScorer, Writ
     lm_cfg, rater_cfg, batch_tokens = cfg.scores.reference_lm, cfg.scores.rater, cfg.scores.batch_tokens
     lm_path = lm_cfg.path or str(root / "reference_lm")
     model = load_reference_lm(lm_path, lm_cfg.revision)
-    lm_tokenizer = load_pretrained(lm_path, lm_cfg.revision)
-    rater, rater_tokenizer = load_rater(rater_cfg.path or str(root / "rater"), rater_cfg.revision)
+    lm_tokenizer = _load_tokenizer_of("pool.scores.reference_lm", lm_path, lm_cfg.revision)
+    rater_path = rater_cfg.path or str(root / "rater")
+    rater = load_rater(rater_path, rater_cfg.revision)
+    rater_tokenizer = _load_tokenizer_of("pool.scores.rater", rater_path, rater_cfg.revision)
     language_model = LanguageModelScorer(
         model.to(device),
         lm_tokenizer,
@@ -158,6 +162,16 @@ def scored_text(messages: Sequence[Message]) -> ScoredText:
 
 
 def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    # With its tokenizer, so that another pool can name the folder as its pretrained scorer.
+    # With its tokenizer, so that another pool can name the folder as its pretrained scorer; the tokenizer in
+    # a folder of its own, because beside a model's config.json it would not be loaded as it is.
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    tokenizer.save_pretrained(folder / TOKENIZER)
+
+
+def _load_tokenizer_of(key: str, path: str, revision: str | None) -> PreTrainedTokenizerFast:
+    folder = Path(path) / TOKENIZER
+    return (
+        load_exact(folder)
+        if folder.is_dir()
+        else load_pretrained(path, revision, key=key, with_template=False)
+    )

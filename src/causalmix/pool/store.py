@@ -96,9 +96,9 @@ class Pool:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """The pool's tokenizer, loaded when first asked for."""
-        from transformers import AutoTokenizer
+        from causalmix.pool.tokenizer import load_exact
 
-        tokenizer = AutoTokenizer.from_pretrained(self.path / "tokenizer", trust_remote_code=False)
+        tokenizer = load_exact(self.path / "tokenizer")
         self.check_tokenizer(tokenizer)
         return tokenizer
 

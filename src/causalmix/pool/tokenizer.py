@@ -80,8 +80,23 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     )
 
 
-def load_pretrained(path: str | None, revision: str | None = None) -> PreTrainedTokenizerFast:
-    """Load a fast tokenizer with a chat template, by Hugging Face name and commit or from a folder.
+def load_exact(folder: Path) -> PreTrainedTokenizerFast:
+    """Load a tokenizer of ours from the folder it was saved to, exactly as it was.
+
+    ``AutoTokenizer`` would not do: beside a model's ``config.json`` it rebuilds it as that family's own,
+    with another way to split numbers and words.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+def load_pretrained(
+    path: str | None, revision: str | None = None, *, key: str = "pool.tokenizer", with_template: bool = True
+) -> PreTrainedTokenizerFast:
+    """Load a fast tokenizer, by Hugging Face name and commit or from a folder.
+
+    A chat template is required unless ``with_template`` is false; ``key`` names the setting in messages.
 
     Raises
     ------
@@ -89,18 +104,18 @@ def load_pretrained(path: str | None, revision: str | None = None) -> PreTrained
     """
     from transformers import AutoTokenizer
 
-    is_folder = require_pinned("pool.tokenizer", path, revision)
+    is_folder = require_pinned(key, path, revision)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             path, revision=None if is_folder else revision, trust_remote_code=False, use_fast=True
         )
     except (OSError, ValueError, KeyError) as error:
-        raise PoolError(f"no tokenizer can be loaded from pool.tokenizer.path={path}: {error}") from error
+        raise PoolError(f"no tokenizer can be loaded from {key}.path={path}: {error}") from error
     if not tokenizer.is_fast:
         raise PoolError(
             f"the tokenizer of {path} is a slow one: character spans, hence labels, need a fast one."
         )
-    if not tokenizer.chat_template:
+    if with_template and not tokenizer.chat_template:
         raise PoolError(
             f"the tokenizer of {path} has no chat template: take that of the instruction-tuned model."
         )

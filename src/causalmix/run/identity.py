@@ -50,6 +50,9 @@ def describe_identity(config: dict[str, Any], pool_fingerprint: str) -> dict[str
         identity[group] = values
     kind = "fixed" if config["mixture"]["kind"] == "policy" else config["mixture"]["kind"]
     identity["mixture"] = {key: config["mixture"][key] for key in _MIXTURE_KEYS[kind]} | {"kind": kind}
+    weights = identity["mixture"].get("weights")
+    if isinstance(weights, dict):  # 1 and 1.0 are one share
+        identity["mixture"]["weights"] = {domain: _as_float(share) for domain, share in weights.items()}
     identity["pool"] = {"fingerprint": pool_fingerprint, "candidate": copy.deepcopy(config["pool"]["candidate"])}
     identity["seed"] = config["seed"]
     identity["replicate"] = config["replicate"]
@@ -59,3 +62,7 @@ def describe_identity(config: dict[str, Any], pool_fingerprint: str) -> dict[str
 def make_run_id(identity: dict[str, Any]) -> str:
     """Hash an identity into the run's id: directory name, W&B id and key of the runs table."""
     return fingerprint(identity, length=16)
+
+
+def _as_float(value: Any) -> Any:
+    return float(value) if isinstance(value, int) else value

@@ -26,7 +26,7 @@ from causalmix.files import DiskFullError, fingerprint, write_atomically, write_
 from causalmix.mixture.allocate import allocate
 from causalmix.mixture.designs.build import build_design
 from causalmix.mixture.designs.design import Design
-from causalmix.run.record import Record, write_record
+from causalmix.run.record import Record, check_outcomes, write_record
 from causalmix.run.workshop import Workshop
 from causalmix.track.mirror import Mirror
 
@@ -96,6 +96,7 @@ def run_proxy(point: Point, run_dir: Path, workshop: Workshop) -> Record:
     try:
         row = _do_run(point, run_dir, workshop, mirror, diary)
         record = _make_record(point, diary, "complete", None, row)
+        check_outcomes(record)
     except DiskFullError:
         raise
     except Exception as error:  # the sweep goes on; the cause is in the record, the traceback in the log

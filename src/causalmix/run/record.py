@@ -58,7 +58,7 @@ def write_record(run_dir: Path, record: Record) -> None:
     if record.status not in STATUSES:
         raise RecordError(f"run {record.run_id}: status '{record.status}' is not one of {', '.join(STATUSES)}")
     if record.status == "complete":
-        _check_outcomes(record)
+        check_outcomes(record)
     write_json(run_dir / "record.json", asdict(record))
 
 
@@ -85,7 +85,10 @@ def read_record(run_dir: Path) -> Record | None:
             f"{path} has format {given!r}; this version reads format {FORMAT}. "
             f"Read it with the version that wrote it, or use another sweep_dir."
         )
-    record = Record(**content)
+    try:
+        record = Record(**content)
+    except TypeError as error:  # keys are missing or unknown
+        raise RecordError(f"{path} is no record of this version ({error}); delete it and run again") from error
     if record.run_id != run_dir.name:
         raise RecordError(f"{path} is the record of run {record.run_id}, in the folder of run {run_dir.name}")
     return record
@@ -95,15 +98,24 @@ def is_complete(run_dir: Path) -> bool:
     """Tell whether a run needs no more work: its record says complete and every outcome is there."""
     try:
         record = read_record(run_dir)
+        if record is None or record.status != "complete":
+            return False
+        check_outcomes(record)
     except RecordError:
         return False  # a damaged record is redone; `causalmix status` names it
-    return record is not None and record.status == "complete"
+    return True
 
 
-def _check_outcomes(record: Record) -> None:
+def check_outcomes(record: Record) -> None:
+    """Refuse a complete record that misses an outcome or has one that is no finite number.
+
+    Raises
+    ------
+    RecordError
+    """
     outcomes = {name: value for name, value in record.row.items() if name.startswith("outcome.")}
     if "outcome.avg_dev" not in outcomes:
         raise RecordError(f"run {record.run_id} is called complete but has no outcome.avg_dev")
-    wrong = [name for name, value in outcomes.items() if not math.isfinite(value)]
+    wrong = [name for name, value in outcomes.items() if not (isinstance(value, int | float) and math.isfinite(value))]
     if wrong:
         raise RecordError(f"run {record.run_id} has outcomes that are not finite: {', '.join(wrong)}")

@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 
-from causalmix.errors import SweepError
 from causalmix.files import read_json, write_json
 from causalmix.run.record import read_record
 from causalmix.study.points import Plain, list_anchors, list_proxies, make_confirmation, make_target
@@ -19,6 +18,7 @@ from causalmix.study.results import ConfirmationRow, Spread, measure_spread, sum
 from causalmix.study.targets import measure_target
 from causalmix.sweep.folder import SweepFolder
 from causalmix.sweep.points import Inputs, find_base, identify
+from causalmix.sweep.settings import check_settings
 from causalmix.sweep.submit import run_sweep, say
 
 CONFIRMATION_SWEEPS = ["mixture", "pool.candidate", "train.n_samples"]
@@ -71,8 +71,7 @@ def run_study(plain: Plain, analyst: Analyst) -> StudyResult:
         Also written to ``<outputs>/studies/<name>/study.json``.
     """
     study = plain["study"]
-    if not study["targets"] or not study["policies"]:
-        raise SweepError("job=study needs study.targets and study.policies; see conf/experiment/demo.yaml")
+    check_settings(plain)
     outputs = Path(plain["outputs"])
     result = StudyResult(study["name"], outputs / "studies" / study["name"])
     inputs = Inputs(outputs)
@@ -214,11 +213,19 @@ def _read_rows(folder: SweepFolder, points: list[Plain], inputs: Inputs) -> pd.D
 
 @contextlib.contextmanager
 def _stage(result: StudyResult, name: str) -> Iterator[None]:
+    """Time a stage; what an earlier, interrupted attempt spent on it is added."""
     say(f"== {name}")
+    path = result.folder / "seconds.json"
+    spent = read_json(path) if path.exists() else {}
     start = time.perf_counter()
-    yield
-    result.seconds[name] = round(time.perf_counter() - start, 1)
-    say(f"   {name}: {result.seconds[name]:.1f} s")
+    try:
+        yield
+    finally:
+        seconds = time.perf_counter() - start
+        spent[name] = round(spent.get(name, 0.0) + seconds, 1)
+        write_json(path, spent)
+        result.seconds = spent
+        say(f"   {name}: {seconds:.1f} s")
 
 
 def _to_plain(result: StudyResult) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
+from causalmix.errors import SweepError
+
 
 @dataclass(frozen=True)
 class ConfirmationRow:
@@ -130,10 +132,20 @@ def measure_spread(anchors: pd.DataFrame, signal: pd.DataFrame, outcome: str = "
         Runs table of the signal cohort.
     outcome : str
         Column to split.
+
+    Raises
+    ------
+    SweepError
+        Where trainings of one mixture do not differ at all.
     """
     wide = anchors.pivot(index="seed", columns="replicate", values=outcome).to_numpy(dtype=np.float64)
     n_mixtures, n_replicates = wide.shape
     within = float(wide.var(axis=1, ddof=1).mean())
+    if within == 0:
+        raise SweepError(
+            f"training {n_mixtures} mixtures {n_replicates} times each gave the same {outcome} to the last bit: "
+            f"the training seed changes nothing, so there is no noise to compare with. Train for longer."
+        )
     between = max(float(wide.mean(axis=1).var(ddof=1)) - within / n_replicates, 0.0)
     return Spread(
         between_sd=between**0.5,

@@ -16,10 +16,12 @@ from causalmix.study.tables import describe_seconds, describe_spread, list_confi
 
 def present(result: StudyResult, plain: dict[str, Any]) -> None:
     """Print a study's answer, and write the page that ``study.docs_file`` names."""
-    console = Console(width=max(Console().width, 120))
+    console = Console(width=max(Console().width, 150))  # tables in a log file are as wide as they need
     mixture = result.mixtures[result.main_arm]
     for title, rows in (("Mixtures", list_mixtures(result)), ("Confirmation (AvgDev, points)", list_confirmation(result))):
-        table = Table(*rows[0], title=title, title_justify="left")
+        table = Table(title=title, title_justify="left")
+        for name in rows[0]:
+            table.add_column(name, overflow="fold")
         for row in rows[1:]:
             table.add_row(*row)
         console.print(table)

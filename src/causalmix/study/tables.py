@@ -27,7 +27,7 @@ def list_confirmation(result: StudyResult) -> Rows:
             [
                 row.target,
                 f"x{row.size}",
-                row.arm,
+                row.arm.removesuffix(f" for {row.target}"),
                 f"{row.mean:.2f} ± {row.se:.2f}",
                 f"{row.gain_equal:+.2f} ± {row.gain_equal_se:.2f}",
                 f"{row.gain_natural:+.2f} ± {row.gain_natural_se:.2f}",

@@ -16,7 +16,7 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from causalmix.config import ResourcesConfig
-from causalmix.run.record import Record, write_record
+from causalmix.run.record import Record, is_complete, write_record
 from causalmix.sweep.folder import SweepFolder
 
 ATTEMPTS = 2  # a run whose worker died is tried once more: the next death is the run's own
@@ -158,10 +158,12 @@ class LocalExecutor:
         _close(worker)
         run_id = worker.run_id
         if run_id is not None:
-            if self.attempts[run_id] < ATTEMPTS and status == "failed":
+            run_dir = self.folder.run_dir(run_id)
+            if is_complete(run_dir):  # it died between its record and its answer
+                self._settle(run_id, "complete", None, bar)
+            elif self.attempts[run_id] < ATTEMPTS and status == "failed":
                 self.pending.appendleft(run_id)
             else:
-                run_dir = self.folder.run_dir(run_id)
                 write_record(run_dir, Record(run_id=run_id, status=status, cause=f"{cause}; see {worker.log.name}"))
                 self._settle(run_id, status, cause, bar)
         if self.pending:

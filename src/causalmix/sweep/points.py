@@ -15,6 +15,7 @@ from causalmix.errors import MixtureError
 from causalmix.files import fingerprint
 from causalmix.mixture.file import read_mixture
 from causalmix.run.identity import describe_identity, make_run_id
+from causalmix.sweep.settings import check_settings
 
 
 def to_config(plain: dict[str, Any]) -> Config:
@@ -91,6 +92,8 @@ def plan_runs(points: list[dict[str, Any]], inputs: Inputs) -> list[PlannedRun]:
     checked: set[str] = set()
     runs: dict[str, PlannedRun] = {}
     for given in points:
+        check_settings(given)
+    for given in points:
         run = identify(given, inputs)
         available = inputs.count_available(run.plain, run.pool_dir)
         question = fingerprint([run.plain["mixture"], available, run.plain["train"]["n_samples"]])
@@ -131,7 +134,7 @@ def find_base(plain: dict[str, Any], pool_dir: Path, inputs: Inputs, cache: dict
             pool.tokenizer_fingerprint,
             pool.vocab_size,
             inputs.outputs / "bases",
-            n_threads=_count_cores(),
+            n_threads=1,  # threads spin against each other on a shared machine; models this small gain nothing
         )
     return cache[key]
 
@@ -149,9 +152,3 @@ def read_git_sha() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return f"{sha}-dirty" if changed else sha
-
-
-def _count_cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

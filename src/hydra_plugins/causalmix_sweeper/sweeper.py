@@ -13,6 +13,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from causalmix.config import resolve
 from causalmix.errors import ConfigError
 
 
@@ -50,6 +51,8 @@ class CausalMixSweeper(Sweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         written = [f"{key}={value}" for key, value in self.params.items()]
         points, swept = self.compose_points(parser.parse_overrides([*written, *arguments]))
+        if any(point["job"] == "study" for point in points):
+            raise ConfigError("job=study is a whole loop of its own sweeps: leave -m out.")
         return run_sweep(points, swept=swept)
 
     def compose_points(self, overrides: list[Override]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -98,6 +101,4 @@ def merge_values(base: DictConfig, values: tuple[str, ...]) -> dict[str, Any]:
     parsed = OverridesParser.create().parse_overrides(list(values))
     for override in parsed:
         OmegaConf.update(point, override.key_or_group, override.value(), merge=True)
-    plain = OmegaConf.to_container(point, resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    return resolve(point)

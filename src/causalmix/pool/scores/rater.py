@@ -151,19 +151,18 @@ def train_rater(
     return model, {"n_pairs": n_train, "n_steps": cfg.n_steps, "accuracy_heldout": accuracy}
 
 
-def load_rater(path: str, revision: str | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Load a pretrained rater and its tokenizer, from a folder or from the Hub by name and commit.
+def load_rater(path: str, revision: str | None = None) -> PreTrainedModel:
+    """Load a rater, from a folder or from the Hub by name and commit.
 
     Raises
     ------
     PoolError
         Where the name is not pinned, the weights cannot be loaded, or there are not four logits.
     """
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
     pinned = None if require_pinned("pool.scores.rater", path, revision) else revision
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=pinned, trust_remote_code=False)
         model = AutoModelForSequenceClassification.from_pretrained(
             path, revision=pinned, trust_remote_code=False, use_safetensors=True
         )
@@ -174,8 +173,8 @@ def load_rater(path: str, revision: str | None = None) -> tuple[PreTrainedModel,
             f"the rater {path} has {model.config.num_labels} logits; QuRater's shape has {N_LOGITS}."
         )
     if model.config.pad_token_id is None:
-        model.config.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    return model.eval(), tokenizer
+        raise PoolError(f"the rater {path} has no pad_token_id in its config: batches of chunks need one.")
+    return model.eval()
 
 
 def _build_rater(cfg: RaterConfig, vocab_size: int, pad_id: int) -> PreTrainedModel:

@@ -1,0 +1,88 @@
+"""Settings that can be refused at once, before a pool is prepared or a model trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from causalmix.errors import ConfigError, nearest_name
+
+CHOICES = {
+    "job": ("run", "study"),
+    "cohort": ("signal", "replicate", "anchor", "confirmation"),
+    "model.source": ("config", "pretrained"),
+    "model.dtype": ("float32", "bfloat16"),
+    "pool.candidate.kind": ("tilted", "fixed", "all"),
+    "mixture.kind": ("dirichlet", "equal", "natural", "fixed", "policy"),
+    "train.device": ("auto", "cpu", "cuda"),
+    "evaluate.source": ("pool", "lm_eval"),
+    "tracker.mode": ("offline", "online", "disabled"),
+    "cluster.kind": ("local",),
+}
+"""What a key with a fixed set of values may be."""
+
+LEAST = {
+    "train.n_samples": 1,
+    "seed": 0,
+    "replicate": 0,
+    "resources.n_workers": 1,
+    "resources.threads_per_worker": 1,
+    "resources.timeout_min": 1,
+}
+LEAST_OF_STUDY = {
+    "study.n_proxies": 2,
+    "study.n_anchor_mixtures": 2,  # a spread needs two
+    "study.n_replicates": 2,
+    "study.n_seeds": 2,  # a standard error needs two
+}
+
+
+def check_settings(plain: dict[str, Any]) -> None:
+    """Refuse values that no run could have, all of them in one message.
+
+    Parameters
+    ----------
+    plain : dict
+        Resolved config. ``study`` is looked at where ``job=study`` alone.
+
+    Raises
+    ------
+    ConfigError
+        Naming each key, what was given and what is allowed.
+    """
+    wrong = []
+    for key, allowed in CHOICES.items():
+        value = find_value(plain, key)
+        if value not in allowed:
+            wrong.append(f"{key}={value}{nearest_name(str(value), allowed)}; allowed: {', '.join(allowed)}")
+    is_study = plain["job"] == "study"
+    for key, least in (LEAST | LEAST_OF_STUDY if is_study else LEAST).items():
+        value = find_value(plain, key)
+        if value is not None and value < least:
+            wrong.append(f"{key}={value}: {least} or more")
+    if is_study:
+        wrong += check_study(plain["study"])
+    if wrong:
+        raise ConfigError("; ".join(wrong))
+
+
+def check_study(study: dict[str, Any]) -> list[str]:
+    """Say what is wrong with a study's own section."""
+    wrong = []
+    lacking = [key for key in ("targets", "policies", "confirm_sizes") if not study[key]]
+    if lacking:
+        names = ", ".join(f"study.{key}" for key in lacking)
+        wrong.append(f"job=study needs {names}; see conf/experiment/demo.yaml")
+    if sorted(study["shares"]) != ["equal", "natural"]:  # every gain is told over both
+        wrong.append(f"study.shares={study['shares']}: equal and natural, in any order")
+    sizes = study["confirm_sizes"]
+    if any(size < 1 for size in sizes) or len(set(sizes)) < len(sizes):
+        wrong.append(f"study.confirm_sizes={sizes}: different whole multiples of train.n_samples, 1 or more")
+    return wrong
+
+
+def find_value(plain: dict[str, Any], key: str) -> Any:
+    """Find the value of a dotted key."""
+    value: Any = plain
+    for part in key.split("."):
+        value = value[part]
+    return value
