@@ -39,7 +39,7 @@ def run(config: DictConfig) -> Any:
         from causalmix.study.loop import Analyst, run_study
         from causalmix.study.summary import present
 
-        return present(run_study(plain, Analyst(answer_settings, write_confirmed_report)), plain)
+        return present(run_study(plain, Analyst(answer_settings, write_confirmed_report)), plain, sys.argv[1:])
     from causalmix.sweep.submit import run_single
 
     return run_single(plain)

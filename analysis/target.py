@@ -85,7 +85,8 @@ def build_target(
         A state that is incomplete, unknown or not finite; counts of unknown domains; no such reference.
     """
     notes: list[str] = []
-    measured = _read_state_file(cfg.state_file) if cfg.state_file else {}
+    state_file = _find_state_file(cfg)
+    measured = _read_state_file(state_file) if state_file else {}
     state = _read_state(cfg, measured, roles, state_names, notes)
     available = _read_available(cfg, measured, roles.domains)
     n_samples = cfg.n_samples if cfg.n_samples is not None else n_samples_runs
@@ -137,6 +138,24 @@ def flatten_state(given: Mapping[str, Any]) -> dict[str, Any]:
         )
         flat |= inner
     return flat
+
+
+def _find_state_file(cfg: TargetConfig) -> str | None:
+    """Return the state file that the target names, by path or by the name of a prepared pool."""
+    if not cfg.pool:
+        return cfg.state_file
+    if cfg.state_file:
+        raise AnalysisError("target.pool and target.state_file are both given: keep one of them.")
+    folders = [Path(cfg.pool)] if Path(cfg.pool).is_dir() else sorted(Path(cfg.pools_dir).glob(f"{cfg.pool}-*"))
+    found = [folder / "state.json" for folder in folders if (folder / "state.json").is_file()]
+    if len(found) != 1:
+        prepared = sorted(path.parent.name for path in Path(cfg.pools_dir).glob("*/state.json"))
+        raise AnalysisError(
+            f"target.pool={cfg.pool}: {len(found)} prepared pools of that name in target.pools_dir={cfg.pools_dir} "
+            f"({name_some(prepared) or 'none there'}). Give the folder of one, or make it with "
+            "`causalmix pool prepare pool=...`."
+        )
+    return str(found[0])
 
 
 def _read_state_file(path: str) -> dict[str, Any]:

@@ -268,6 +268,8 @@ class TargetConfig:
     """The pool, size and limits the mixture is wanted for."""
 
     state: Any = None  # {feature: number} by hand, in the table's units: {hes: .3, hes.math: .1}
+    pool: str | None = None  # a prepared pool by name (below pools_dir) or its folder: its state.json
+    pools_dir: str = "outputs/pools"
     state_file: str | None = None  # a state.json written by `causalmix pool state`
     n_samples: int | None = None  # documents the target run trains on; null: as the sweep's runs
     available: Any = None  # {domain: documents} in the target pool

@@ -5,11 +5,9 @@ A finished store is checked and returned; an interrupted one goes on after its l
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -17,17 +15,21 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from causalmix.config import PoolConfig
+from causalmix.config import CandidateConfig, PoolConfig
 from causalmix.errors import PoolError
 from causalmix.files import fingerprint, read_json, write_json
+from causalmix.pool.candidate import draw_candidates
 from causalmix.pool.demo.generate import GENERATOR_VERSION
 from causalmix.pool.ingest import Sources, find_sources
 from causalmix.pool.scores import SCORES_VERSION
 from causalmix.pool.stage import Summary, lock_folder, run_stage
+from causalmix.pool.state import measure_state, write_state
 from causalmix.pool.store import FORMAT, POOL_FILE, hash_parts, measure_files, open_pool
+from causalmix.pool.threads import hide_bars
 
 SOURCES = ("demo", "jsonl", "parquet")
 INPUTS_FILE = "inputs.json"
+STATE_FILE = "state.json"
 
 
 def prepare(cfg: PoolConfig, outputs: Path, *, progress: bool = True) -> Path:
@@ -65,7 +67,7 @@ def prepare(cfg: PoolConfig, outputs: Path, *, progress: bool = True) -> Path:
     if (root / POOL_FILE).is_file() and _matches(root, inputs):
         open_pool(root)
         return root
-    with lock_folder(root), _every_core():
+    with lock_folder(root), hide_bars():
         if not (root / INPUTS_FILE).is_file():
             _refuse_foreign(root)
             write_json(root / INPUTS_FILE, inputs)
@@ -73,7 +75,10 @@ def prepare(cfg: PoolConfig, outputs: Path, *, progress: bool = True) -> Path:
         if not (root / POOL_FILE).is_file():
             done = _run_stages(cfg, sources, inputs, root, progress)
             write_json(root / POOL_FILE, _summarise(cfg.name, done, measure_files(root)))
-    open_pool(root)
+    pool = open_pool(root)
+    if not (root / STATE_FILE).is_file():  # of the whole pool: what an analysis asks for by the pool's name
+        everything = draw_candidates(pool, CandidateConfig(kind="all"), seed=0)
+        write_state(root / STATE_FILE, pool, everything, measure_state(pool, everything))
     return root
 
 
@@ -190,21 +195,3 @@ def _as_plain(cfg: PoolConfig) -> dict[str, Any]:
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
-
-
-@contextlib.contextmanager
-def _every_core() -> Iterator[None]:
-    # As many threads as cores unless the environment says how many; the libraries' own bars hidden.
-    import torch
-    from transformers.utils import logging
-
-    n_threads, had_bars = torch.get_num_threads(), logging.is_progress_bar_enabled()
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
-        if had_bars:
-            logging.enable_progress_bar()

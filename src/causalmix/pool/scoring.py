@@ -25,6 +25,7 @@ from causalmix.pool.scores.normaliser import fit_normaliser
 from causalmix.pool.scores.scorer import ScoredText
 from causalmix.pool.stage import Summary
 from causalmix.pool.table import read_batches, read_column
+from causalmix.pool.threads import count_threads, use_threads
 from causalmix.pool.tokenizer import count_vocabulary, load_exact, load_pretrained
 
 TOKENIZER = "tokenizer"  # folder within a saved scorer's
@@ -45,14 +46,17 @@ def build_reference_lm(folder: Path, cfg: PoolConfig, root: Path, *, progress: b
     if cfg.scores.reference_lm.path:
         return {"source": "pretrained"}
     tokenizer = load_tokenizer(root)
-    model, summary = train_reference_lm(
-        cfg.scores.reference_lm,
-        tokenizer,
-        [scored_text(turns).text for turns in iterate_reference(root)],
-        vocab_size=count_vocabulary(tokenizer),
-        max_position=cfg.scores.loss_max_length,
-        progress=progress,
-    )
+    texts = [scored_text(turns).text for turns in iterate_reference(root)]
+    # One thread: so small a model gains nothing from more, and gets the same weights on any number of cores.
+    with use_threads(1):
+        model, summary = train_reference_lm(
+            cfg.scores.reference_lm,
+            tokenizer,
+            texts,
+            vocab_size=count_vocabulary(tokenizer),
+            max_position=cfg.scores.loss_max_length,
+            progress=progress,
+        )
     _save(model, tokenizer, folder)
     return {"source": "trained", **summary}
 
@@ -75,9 +79,10 @@ def build_rater(folder: Path, cfg: PoolConfig, root: Path, *, progress: bool) ->
     else:
         raise PoolError(f"pool.scores.rater.pairs={rater.pairs!r} is not one of corrupted, quality.")
     tokenizer = load_tokenizer(root)
-    model, summary = train_rater(
-        rater, tokenizer, pairs, vocab_size=count_vocabulary(tokenizer), progress=progress
-    )
+    with use_threads(1):
+        model, summary = train_rater(
+            rater, tokenizer, pairs, vocab_size=count_vocabulary(tokenizer), progress=progress
+        )
     _save(model, tokenizer, folder)
     return {"source": "trained", **summary}
 
@@ -94,7 +99,7 @@ def build_scores(
     assert tuple(columns) == FEATURES
     parts = []
     bar = tqdm(total=count_all(root), desc="score", unit="doc", disable=None if progress else True)
-    with bar:
+    with use_threads(count_threads()), bar:
         for conversations in read_batches(documents_path(root)):
             texts = [scored_text(turns) for turns in conversations]
             parts.append(np.hstack([scorer.score(texts) for scorer in (language_model, rater)]))

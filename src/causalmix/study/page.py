@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from causalmix.study.loop import StudyResult
 from causalmix.study.tables import describe_seconds, describe_spread, describe_verdicts, list_confirmation, list_mixtures
 
 
-def write_page(result: StudyResult, plain: dict[str, Any]) -> str:
+def write_page(result: StudyResult, plain: dict[str, Any], arguments: Sequence[str]) -> str:
     """Write the page as text.
 
     Parameters
@@ -18,6 +19,8 @@ def write_page(result: StudyResult, plain: dict[str, Any]) -> str:
         What was measured.
     plain : dict
         The study's config.
+    arguments : sequence of str
+        The command line's overrides, to be shown; folders of the machine are not.
     """
     study = plain["study"]
     withheld = [arm for arm, mixture in result.mixtures.items() if mixture["advice"] == "withheld"]
@@ -29,7 +32,7 @@ def write_page(result: StudyResult, plain: dict[str, Any]) -> str:
         "Every figure below was written by the command that measured it:",
         "",
         "```",
-        f"python launch.py experiment={result.name} study.docs_file={study['docs_file']}{_spell_pool(plain)}",
+        spell_command(arguments),
         "```",
         "",
         f"{result.n_runs['proxies']} proxies of {plain['train']['n_samples']} documents (`{plain['model']['name']}`), "
@@ -62,8 +65,15 @@ def write_page(result: StudyResult, plain: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _spell_pool(plain: dict[str, Any]) -> str:
-    return " pool.path=FOLDER" if plain["pool"]["path"] else ""
+def spell_command(arguments: Sequence[str]) -> str:
+    """Spell the command that was run, without the folders of the machine that ran it."""
+    words = ["python", "launch.py"]
+    for argument in arguments:
+        key = argument.partition("=")[0]
+        if key in ("outputs", "sweep_dir"):
+            continue
+        words.append("pool.path=FOLDER" if key == "pool.path" else argument)
+    return shlex.join(words)
 
 
 def tabulate(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from causalmix.study.page import write_page
 from causalmix.study.tables import describe_seconds, describe_spread, list_confirmation, list_mixtures
 
 
-def present(result: StudyResult, plain: dict[str, Any]) -> None:
+def present(result: StudyResult, plain: dict[str, Any], arguments: Sequence[str]) -> None:
     """Print a study's answer, and write the page that ``study.docs_file`` names."""
     console = Console(width=max(Console().width, 150))  # tables in a log file are as wide as they need
     mixture = result.mixtures[result.main_arm]
@@ -37,7 +38,7 @@ def present(result: StudyResult, plain: dict[str, Any]) -> None:
     console.print(describe_seconds(result), highlight=False)
     docs_file = plain["study"]["docs_file"]
     if docs_file:
-        write_text(Path(docs_file), write_page(result, plain))
+        write_text(Path(docs_file), write_page(result, plain, arguments))
     paths = {"mixture": mixture["file"], "report": result.report, "results": result.folder / "study.json", "page": docs_file}
     for name, path in paths.items():
         if path:

@@ -19,6 +19,7 @@ from causalmix.config import ResourcesConfig
 from causalmix.run.record import Record, is_complete, write_record
 from causalmix.sweep.folder import SweepFolder
 
+WORKER = [sys.executable, "-m", "causalmix.sweep.worker"]
 ATTEMPTS = 2  # a run whose worker died is tried once more: the next death is the run's own
 
 
@@ -93,7 +94,7 @@ class LocalExecutor:
         environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
         process = subprocess.Popen(
-            [sys.executable, "-m", "causalmix.sweep.worker"],
+            WORKER,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

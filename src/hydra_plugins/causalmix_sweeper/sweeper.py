@@ -68,23 +68,26 @@ class CausalMixSweeper(Sweeper):
         assert self.hydra_context is not None
         assert self.config is not None
         loader = self.hydra_context.config_loader
-        choices: dict[str, list[str]] = {}  # last mention of a key wins, as in Hydra
-        groups: set[str] = set()
-        swept: list[str] = []
+        choices: dict[str, list[str]] = {}
+        composed: set[str] = set()  # keys that take part in composing: all but swept values
+        swept: set[str] = set()
         for override in overrides:
             key = override.get_key_element()
+            composed.discard(key)  # the last mention of a key wins, as in Hydra
+            swept.discard(key)
             if override.is_sweep_override():
                 if not override.is_discrete_sweep():
                     raise ConfigError(f"{override.input_line}: only lists, range(...) and choice(...) can be swept")
                 choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-                swept.append(key)
+                swept.add(key)
             else:
                 choices[key] = [f"{key}={override.get_value_element_as_str()}"]
-            if loader.get_group_options(key.lstrip("+~"), ObjectType.GROUP) or len(choices[key]) == 1:
-                groups.add(key)  # anything that is not a swept value takes part in composing
+            is_group = bool(loader.get_group_options(override.key_or_group, ObjectType.CONFIG))
+            if is_group or len(choices[key]) == 1:
+                composed.add(key)
 
-        by_group = [choices[key] for key in choices if key in groups]
-        by_value = [choices[key] for key in choices if key not in groups]
+        by_group = [choices[key] for key in choices if key in composed]
+        by_value = [choices[key] for key in choices if key not in composed]
         points = []
         for composed_from in itertools.product(*by_group):
             base = loader.load_sweep_config(self.config, list(composed_from))

@@ -27,6 +27,7 @@ N_LOGITS = 4  # writing_style, required_expertise, facts_and_trivia, educational
 STYLE_LOGIT = 0
 HEAD_SIZE = 16
 TRAIN_LENGTH = 128  # tokens of a text that training reads: its end, where the answer is
+WARMUP_STEPS = 20  # then a straight line down to zero
 LEAST_GAP = 0.2  # two qualities closer than this are no judgement
 Pair = tuple[str, str]  # better, worse
 
@@ -127,19 +128,17 @@ def train_rater(
     n_train = len(pairs) - n_held
     rng = np.random.default_rng([cfg.seed, 1])
     optimizer = torch.optim.AdamW(model.parameters(), lr=cfg.lr_peak, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, cfg.lr_peak, total_steps=cfg.n_steps, pct_start=0.1
-    )
     model.train()
-    for _ in tqdm(range(cfg.n_steps), desc="train rater", unit="step", disable=None if progress else True):
+    for step in tqdm(range(cfg.n_steps), desc="train rater", unit="step", disable=None if progress else True):
         drawn = rng.integers(n_train, size=cfg.batch_pairs)
         gaps = _score_gaps(model, rows, drawn, int(tokenizer.pad_token_id))
         loss = -torch.nn.functional.logsigmoid(gaps).mean()
+        for group in optimizer.param_groups:
+            group["lr"] = cfg.lr_peak * min((step + 1) / WARMUP_STEPS, 1 - step / cfg.n_steps)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        schedule.step()
     model.eval()
     with torch.inference_mode():
         held = np.arange(n_train, len(pairs))

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from causalmix.errors import PoolError
+from causalmix.pool.documents import Message
+from causalmix.pool.encode import encode_conversations, render_spans
+from causalmix.pool.tokenizer import (
+    CHAT_TEMPLATE,
+    count_vocabulary,
+    fingerprint_tokenizer,
+    load_exact,
+    load_pretrained,
+    train_bpe,
+)
+from tests.pool.conftest import TEXTS
+
+# Qwen2.5's way: a system turn of its own where none is given.
+QWEN_TEMPLATE = (
+    "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\\nBe helpful.<|im_end|>\\n' }}{% endif %}"
+    + CHAT_TEMPLATE
+)
+# A template that forgets what earlier answers said once another turn follows.
+FORGETFUL = (
+    "{% for m in messages %}{% if m['role'] == 'assistant' and not loop.last %}{{ 'A:...\\n' }}"
+    "{% else %}{{ m['role'] + ':' + m['content'] + '\\n' }}{% endif %}{% endfor %}"
+)
+
+
+def decode_targets(tokenizer: Any, messages: list[Message], max_length: int = 512) -> str:
+    (document,) = encode_conversations(tokenizer, [messages], max_length)
+    return str(tokenizer.decode(document.tokens[document.labels.astype(bool)], skip_special_tokens=False))
+
+
+def user(text: str) -> Message:
+    return Message("user", text)
+
+
+def assistant(text: str) -> Message:
+    return Message("assistant", text)
+
+
+def test_targets_are_the_answers_with_their_end(tokenizer: Any) -> None:
+    messages = [
+        Message("system", "Be brief."),
+        user("3 + 4"),
+        assistant("7"),
+        user("And 8?"),
+        assistant("It is 8."),
+    ]
+    assert decode_targets(tokenizer, messages) == "7<|im_end|>It is 8.<|im_end|>"
+
+
+def test_answer_first_and_trailing_question(tokenizer: Any) -> None:
+    assert decode_targets(tokenizer, [assistant("Hello."), user("Hi")]) == "Hello.<|im_end|>"
+
+
+def test_empty_answer_is_its_end_alone(tokenizer: Any) -> None:
+    assert decode_targets(tokenizer, [user("Say nothing."), assistant("")]) == "<|im_end|>"
+
+
+words = st.text(alphabet="abcXY 0123.\n+-=é漢🙂<|>", max_size=30)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    turns=st.lists(st.tuples(words, words), min_size=1, max_size=3),
+    template=st.sampled_from([CHAT_TEMPLATE, QWEN_TEMPLATE]),
+)
+def test_targets_spell_the_answers(tokenizer: Any, turns: list[tuple[str, str]], template: str) -> None:
+    other = train_bpe(TEXTS, 400) if template != CHAT_TEMPLATE else tokenizer
+    other.chat_template = template
+    messages = [message for asked, answered in turns for message in (user(asked), assistant(answered))]
+    wanted = "".join(f"{answered}<|im_end|>" for _, answered in turns)
+    text, spans = render_spans(other, messages)
+    assert "".join(text[start:stop] for start, stop in spans) == wanted
+    # A token that holds the end of the layout and the start of the answer is no target.
+    spelt = decode_targets(other, messages)
+    assert spelt.replace("\n", "") == wanted.replace("\n", "")
+
+
+def test_truncation_cuts_the_end_and_says_so(tokenizer: Any) -> None:
+    messages = [user("3 + 4"), assistant("7 " * 50)]
+    whole, cut = (encode_conversations(tokenizer, [messages], length)[0] for length in (512, 20))
+    assert len(cut.tokens) == len(cut.labels) == 20
+    assert (cut.is_truncated, whole.is_truncated) == (True, False)
+    np.testing.assert_array_equal(cut.tokens, whole.tokens[:20])
+
+
+def test_template_that_rewrites_is_refused() -> None:
+    other = train_bpe(TEXTS, 400)
+    other.chat_template = FORGETFUL
+    with pytest.raises(PoolError, match="rewrites earlier turns"):
+        encode_conversations(other, [[user("a"), assistant("b"), user("c"), assistant("d")]], 100)
+
+
+def test_template_that_refuses_is_explained() -> None:
+    other = train_bpe(TEXTS, 400)
+    other.chat_template = "{{ raise_exception('roles must alternate') }}"
+    with pytest.raises(PoolError, match="refuses a conversation: roles must alternate"):
+        encode_conversations(other, [[user("a"), assistant("b")]], 100)
+
+
+def test_any_text_survives(tokenizer: Any) -> None:
+    for text in ("naïve 漢字 🙂\t\r\n", "tabs\tand  spaces ", "\x00"):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text
+
+
+def test_fingerprint_is_of_the_tokenizer_alone(tokenizer: Any, tmp_path: Any) -> None:
+    before = fingerprint_tokenizer(tokenizer)
+    tokenizer(["a", "b c d"], padding=True, truncation=True, max_length=4)  # leaves its marks in the backend
+    assert fingerprint_tokenizer(tokenizer) == before
+    tokenizer.save_pretrained(tmp_path)
+    assert fingerprint_tokenizer(load_exact(tmp_path)) == before
+    assert fingerprint_tokenizer(train_bpe(TEXTS, 400)) == before
+    assert fingerprint_tokenizer(train_bpe(TEXTS, 320)) != before
+    changed = train_bpe(TEXTS, 400)
+    changed.chat_template = QWEN_TEMPLATE
+    assert fingerprint_tokenizer(changed) != before
+
+
+def test_vocabulary_counts_added_tokens(tokenizer: Any) -> None:
+    assert count_vocabulary(tokenizer) <= 400
+    assert count_vocabulary(tokenizer) > tokenizer.convert_tokens_to_ids("<|im_end|>")
+
+
+def test_small_vocabulary_is_refused() -> None:
+    with pytest.raises(PoolError, match=r"vocab_size=100 is too small: 259"):
+        train_bpe(TEXTS, 100)
+
+
+def test_hub_name_needs_a_commit() -> None:
+    with pytest.raises(PoolError, match=r"pool.tokenizer.revision='main' is not a commit"):
+        load_pretrained("Qwen/Qwen2.5-0.5B", "main")
+    with pytest.raises(PoolError, match=r"pool.tokenizer.path is missing"):
+        load_pretrained(None)
+
+
+def test_folder_without_a_tokenizer_or_template(tmp_path: Any) -> None:
+    with pytest.raises(PoolError, match="no tokenizer can be loaded"):
+        load_pretrained(str(tmp_path))
+    bare = train_bpe(TEXTS, 400)
+    bare.chat_template = None
+    bare.save_pretrained(tmp_path)
+    with pytest.raises(PoolError, match="no chat template"):
+        load_pretrained(str(tmp_path))

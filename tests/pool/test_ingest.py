@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from causalmix.config import PoolConfig
+from causalmix.errors import PoolError
+from causalmix.pool.documents import BadRecordError, Problems, parse_messages, split_text
+from causalmix.pool.ingest import find_sources, read_documents, read_heldout
+from causalmix.pool.stages import build_documents
+from tests.pool.conftest import chat, make_records
+
+Write = Callable[[str, Any], Path]
+
+
+def config(path: Path | str, **changes: Any) -> PoolConfig:
+    return PoolConfig(name="test", source=changes.pop("source", "jsonl"), path=str(path), **changes)
+
+
+def build(cfg: PoolConfig, tmp_path: Path) -> dict[str, Any]:
+    folder = tmp_path / "stage"
+    folder.mkdir()
+    return build_documents(folder, cfg, find_sources(cfg), progress=False)
+
+
+def message_of(cfg: PoolConfig, tmp_path: Path) -> str:
+    with pytest.raises(PoolError) as error:
+        build(cfg, tmp_path)
+    return str(error.value)
+
+
+@pytest.fixture
+def good_folder(write_lines: Write, tmp_path: Path) -> Path:
+    write_lines("data/train-math.jsonl.gz", make_records("math", 30))
+    write_lines("data/train-code.jsonl", make_records("code", 20))
+    write_lines("data/heldout-math.jsonl.gz", make_records("math", 3))
+    return tmp_path / "data"
+
+
+# --- what is read ----------------------------------------------------------------------------------------
+
+
+def test_folder_is_read_by_file_name(good_folder: Path, tmp_path: Path) -> None:
+    summary = build(config(good_folder), tmp_path)
+    assert summary["domains"] == ["code", "math"]
+    assert summary["n_documents"] == 50
+    assert summary["heldout"] == {"math": 3}
+    counts = summary["counts"]["math"]
+    assert counts["documents"] == counts["candidate"] + counts["reference"] == 30
+
+
+def test_one_file_with_a_domain_field(write_lines: Write, tmp_path: Path) -> None:
+    records = [
+        {
+            "topic": "math" if at % 2 else "code",
+            "instruction": "Add",
+            "input": f"{at} + 1",
+            "output": str(at + 1),
+        }
+        for at in range(40)
+    ]
+    path = write_lines("all.jsonl", records)
+    cfg = config(path, domain_field="topic")
+    documents = list(read_documents(cfg, find_sources(cfg), Problems(), progress=False))
+    assert {document.domain for document in documents} == {"math", "code"}
+    assert documents[1].messages[0].content == "Add\n1 + 1"
+    assert documents[1].id == "all.jsonl:2"  # no id: its place is its name
+
+
+def test_glob_reads_only_what_it_matches(good_folder: Path) -> None:
+    cfg = config(good_folder / "train-*.gz")
+    assert [path.name for path in find_sources(cfg).train] == ["train-math.jsonl.gz"]
+
+
+def test_parquet_reads_like_jsonl(good_folder: Path, tmp_path: Path) -> None:
+    for name in ("math", "code"):
+        table = pa.Table.from_pylist(make_records(name, 20))
+        (tmp_path / "tables").mkdir(exist_ok=True)
+        pq.write_table(table, tmp_path / "tables" / f"{name}.parquet")
+    summary = build(config(tmp_path / "tables", source="parquet"), tmp_path)
+    assert summary["domains"] == ["code", "math"]
+
+
+def test_heldout_fields_name_ability_task_and_split(write_lines: Write, tmp_path: Path) -> None:
+    write_lines("train-a.jsonl", make_records("a", 2))
+    record = {"id": 1, "ability": "reasoning", "task": "bbh", "split": "unseen", "messages": chat("q", "a")}
+    write_lines("heldout-a.jsonl", [record, {"id": 2, "messages": chat("q", "a")}])
+    cfg = config(tmp_path)
+    first, second = read_heldout(cfg, find_sources(cfg), Problems(), progress=False)
+    assert (first.id, first.ability, first.task, first.split) == ("1", "reasoning", "bbh", "unseen")
+    assert (second.ability, second.task, second.split) == ("a", "a", None)
+
+
+def test_ids_are_never_paths(write_lines: Write, tmp_path: Path) -> None:
+    records = make_records("a", 20)
+    records[0]["id"] = "../../escape"
+    write_lines("data/a.jsonl", records)
+    write_lines("data/b.jsonl", make_records("b", 20))
+    build(config(tmp_path / "data"), tmp_path)
+    assert not list(tmp_path.parent.rglob("escape*"))
+
+
+def test_content_hash_follows_content(good_folder: Path) -> None:
+    before = find_sources(config(good_folder)).hash_content()
+    moved = good_folder.rename(good_folder.parent / "moved")
+    assert find_sources(config(moved)).hash_content() == before
+    (moved / "train-code.jsonl").write_text(json.dumps(make_records("code", 1)[0]))
+    assert find_sources(config(moved)).hash_content() != before
+
+
+# --- bad input: each message is read ---------------------------------------------------------------------
+
+
+def test_missing_path_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PoolError, match=r"pool.path=.*nowhere: no such file or folder"):
+        find_sources(config(tmp_path / "nowhere"))
+    with pytest.raises(PoolError, match=r"pool.source=jsonl needs pool.path"):
+        find_sources(PoolConfig(name="x", source="jsonl"))
+
+
+def test_wrong_kind_of_file(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(PoolError, match=r"holds no \.jsonl or \.jsonl\.gz file \(found: notes\.txt\)"):
+        find_sources(config(tmp_path))
+
+
+def test_only_heldout_files(write_lines: Write, tmp_path: Path) -> None:
+    write_lines("heldout-a.jsonl", make_records("a", 2))
+    with pytest.raises(PoolError, match="holds only held-out files"):
+        find_sources(config(tmp_path))
+
+
+def test_empty_file(good_folder: Path, write_lines: Write, tmp_path: Path) -> None:
+    write_lines("data/train-safety.jsonl", [])
+    assert "train-safety.jsonl: the file is empty" in message_of(config(good_folder), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("{not json", "not JSON"),
+        ("[1, 2]", "not a JSON object but a list"),
+        ('{"id": 1}', "has neither 'messages' nor 'instruction' and 'output' (it has id)"),
+        ({"messages": []}, "'messages' is a list; it must be a non-empty list of turns"),
+        ({"messages": [{"role": "user", "content": "q"}]}, "no assistant turn"),
+        ({"messages": [{"role": "assistant", "content": None}]}, "messages[0] 'content' is null, not text"),
+        ({"messages": [{"role": "assistant", "content": 7}]}, "messages[0] 'content' is a int, not text"),
+        ({"messages": [{"role": "bot", "content": "x"}]}, "role 'bot'; allowed are system, user, assistant"),
+        ({"messages": ["hello"]}, "messages[0] is a str"),
+        ({"instruction": "q", "output": None}, "'output' is null, not text"),
+        ({"instruction": "q"}, "'output' is null, not text"),
+        ({"id": None, "messages": chat("q", "a")}, "'id' is None"),
+        ({"domain": "a.b", "messages": chat("q", "a")}, "'domain' is 'a.b'; a name has letters"),
+        ({"domain": None, "messages": chat("q", "a")}, "'domain' is None"),
+        ('{"messages": [{"role": "assistant", "content": "\\ud800"}]}', "half of a surrogate pair"),
+    ],
+)
+def test_bad_line_is_named(
+    good_folder: Path, write_lines: Write, tmp_path: Path, line: Any, says: str
+) -> None:
+    write_lines("data/train-code.jsonl", [*make_records("code", 2), line])
+    message = message_of(config(good_folder), tmp_path)
+    assert "train-code.jsonl:3: " in message
+    assert says in message
+    assert "run the same command again" in message
+
+
+def test_unknown_domain_gets_the_nearest_name(good_folder: Path, tmp_path: Path) -> None:
+    message = message_of(config(good_folder, domains=["maths", "code"]), tmp_path)
+    assert "unknown domain 'math' (did you mean 'maths'?); pool.domains allows maths, code" in message
+    assert "30 problems" in message
+
+
+def test_duplicate_ids_name_both_places(good_folder: Path, write_lines: Write, tmp_path: Path) -> None:
+    write_lines("data/train-code.jsonl", [*make_records("code", 3), make_records("code", 1)[0]])
+    message = message_of(config(good_folder), tmp_path)
+    assert "train-code.jsonl:4: duplicate id 'code-0', first seen at train-code.jsonl:1" in message
+
+
+def test_all_offenders_at_once_ten_then_a_count(
+    good_folder: Path, write_lines: Write, tmp_path: Path
+) -> None:
+    write_lines("data/train-code.jsonl", ["broken"] * 25)
+    write_lines("data/heldout-math.jsonl.gz", ["broken too"])
+    message = message_of(config(good_folder), tmp_path)
+    assert "26 problems" in message
+    assert message.count("not JSON") == 10
+    assert "and 16 more" in message
+
+
+def test_domain_without_documents(good_folder: Path, tmp_path: Path) -> None:
+    message = message_of(config(good_folder, domains=["code", "math", "safety"]), tmp_path)
+    assert "pool.domains names safety, but no document has it; found: code, math" in message
+
+
+def test_single_domain(write_lines: Write, tmp_path: Path) -> None:
+    path = write_lines("data.jsonl", make_records("x", 20))
+    message = message_of(config(path), tmp_path)
+    assert "two domains or more; found data" in message
+    assert "pool.domain_field='domain'" in message
+
+
+def test_reference_slice_that_takes_or_leaves_all(good_folder: Path, tmp_path: Path) -> None:
+    assert "leaves nothing to draw in code (20 documents)" in message_of(
+        config(good_folder, reference_fraction=1.0), tmp_path
+    )
+    (tmp_path / "stage").rename(tmp_path / "before")
+    assert "leaves the reference slice empty" in message_of(
+        config(good_folder, reference_fraction=0.0), tmp_path
+    )
+
+
+def test_gzip_cut_short(good_folder: Path, tmp_path: Path) -> None:
+    whole = (good_folder / "train-math.jsonl.gz").read_bytes()
+    (good_folder / "train-math.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    assert "gzip stream is damaged or cut short" in message_of(config(good_folder), tmp_path)
+
+
+def test_not_gzip_and_not_utf8(good_folder: Path, tmp_path: Path) -> None:
+    (good_folder / "train-math.jsonl.gz").write_bytes(b"plain text")
+    (good_folder / "train-code.jsonl").write_bytes(b'{"id": "\xff"}\n')
+    message = message_of(config(good_folder), tmp_path)
+    assert "train-math.jsonl.gz:1: the gzip stream is damaged" in message
+    assert "train-code.jsonl:1: not JSON" in message
+
+
+def test_damaged_parquet(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 nothing else")
+    assert "not a whole Parquet file" in message_of(config(tmp_path, source="parquet"), tmp_path)
+
+
+def test_quality_is_checked_only_where_it_is_used(good_folder: Path, tmp_path: Path) -> None:
+    cfg = config(good_folder)
+    cfg.scores.rater.pairs = "quality"
+    assert "'quality' is None; pool.scores.rater.pairs=quality needs a number" in message_of(cfg, tmp_path)
+
+
+def test_split_text_takes_the_last_answer() -> None:
+    turns = [*chat("q1", "a1"), *chat("q2", "a2"), {"role": "user", "content": "left open"}]
+    assert split_text(parse_messages({"messages": turns})) == ("q1\na1\nq2", "a2")
+    assert split_text(parse_messages({"messages": [{"role": "assistant", "content": "a"}]})) == ("", "a")
+
+
+def test_null_input_is_part_of_the_format() -> None:
+    messages = parse_messages({"instruction": "q", "input": None, "output": "a", "messages": None})
+    assert messages[0].content == "q"
+    with pytest.raises(BadRecordError, match="'input' is a int"):
+        parse_messages({"instruction": "q", "input": 3, "output": "a"})
+
+
+def test_blank_lines_are_no_documents(good_folder: Path, tmp_path: Path) -> None:
+    path = good_folder / "train-math.jsonl.gz"
+    path.write_bytes(gzip.compress(b"\n\n" + gzip.decompress(path.read_bytes()) + b"\n"))
+    assert build(config(good_folder), tmp_path)["counts"]["math"]["documents"] == 30
