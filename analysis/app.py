@@ -138,7 +138,24 @@ def _find_target(cfg: AnalysisConfig, runs: RunsTable, roles: Roles) -> Target:
     names = [str(column).removeprefix("state.") for column in frame if str(column).startswith("state.")]
     sizes = frame["train.n_samples"].dropna().unique() if "train.n_samples" in frame else np.array([])
     n_samples = int(sizes[0]) if len(sizes) == 1 else None
-    return build_target(cfg.target, roles, state_names=names, n_samples_runs=n_samples)
+    target = build_target(cfg.target, roles, state_names=names, n_samples_runs=n_samples)
+    _require_one_scale(runs, target)
+    return target
+
+
+def _require_one_scale(runs: RunsTable, target: Target) -> None:
+    """Refuse a state measured with other scorers than the runs' states: the numbers would not compare."""
+    column = "pool.normaliser_fingerprint"
+    if target.normaliser_fingerprint is None or column not in runs.frame:
+        return
+    scales = sorted({str(value) for value in runs.frame[column].dropna()})
+    if scales and scales != [target.normaliser_fingerprint]:
+        raise AnalysisError(
+            f"the target's state was measured on another scale (normaliser {target.normaliser_fingerprint}) than "
+            f"the runs' states ({', '.join(scales)}): scores compare only where one reference LM, one rater and "
+            "one normaliser made them. Prepare the target's pool with pool.scores.scale_of=FOLDER, the sweep's "
+            "prepared pool."
+        )
 
 
 def _assemble(

@@ -43,6 +43,8 @@ class Target:
     available : dict of str to int or None
         Documents a domain.
     repeats_max : float
+    normaliser_fingerprint : str or None
+        Which scorers and scale its state was measured with.
     pool_fingerprint : str or None
     notes : tuple of str
         What was assumed where nothing was given.
@@ -58,6 +60,7 @@ class Target:
     available: dict[str, int] | None
     repeats_max: float
     pool_fingerprint: str | None
+    normaliser_fingerprint: str | None
     notes: tuple[str, ...]
 
 
@@ -114,6 +117,7 @@ def build_target(
         available=available,
         repeats_max=cfg.repeats_max,
         pool_fingerprint=str(fingerprint) if fingerprint else None,
+        normaliser_fingerprint=measured.get("normaliser_fingerprint"),
         notes=tuple(notes),
     )
 

@@ -96,6 +96,7 @@ class ScoresConfig:
     loss_max_length: int = 2048
     batch_tokens: int = 16384  # padded tokens a forward pass
     n_calibration: int = 2000  # reference documents on which the normaliser is frozen
+    scale_of: str | None = None  # folder of a prepared pool: its reference LM, rater and normaliser are used
     reference_lm: ReferenceLMConfig = field(default_factory=ReferenceLMConfig)
     rater: RaterConfig = field(default_factory=RaterConfig)
 
@@ -227,7 +228,7 @@ class NuisanceConfig:
     """First-stage regressions."""
 
     outcome: str = "lightgbm"  # E[Y | X, W]: lightgbm | ridge
-    treatment: str = "lightgbm"  # E[Z | X, W]: lightgbm | ridge | design (the sampler's own) | auto
+    treatment: str = "auto"  # E[Z | X, W]: design (the sampler's own) | lightgbm | ridge | auto (design, else lightgbm)
     n_folds: int = 5
 
 

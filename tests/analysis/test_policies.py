@@ -50,7 +50,7 @@ def make_box(n, floor=0.0, cap=1.0):
 def make_target(reference, box=None):
     q = np.asarray(reference, dtype=float)
     box = box or make_box(len(q))
-    return Target(box.domains, np.empty(0), {}, q, q, box, None, None, 4.0, None, ())
+    return Target(box.domains, np.empty(0), {}, q, q, box, None, None, 4.0, None, None, ())
 
 
 @pytest.mark.parametrize(("theta", "shares"), PUBLISHED)

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from causalmix.config import PoolConfig
+from causalmix.pool.candidate import draw_candidates
 from causalmix.pool.demo.generate import SHARES, count_documents, generate_documents, generate_heldout
 from causalmix.pool.demo.skills import SKILLS
 from causalmix.pool.demo.world import make_world
 from causalmix.pool.documents import Document
+from causalmix.pool.prepare import prepare
+from causalmix.pool.state import measure_state
+from causalmix.pool.store import open_pool
+from causalmix.pool.table import read_column
 
 
 def config(n_documents: int = 6000, seed: int = 0) -> PoolConfig:
@@ -81,3 +87,30 @@ def test_world_is_whole() -> None:
     world = make_world(0)
     assert len(set(world.places) | set(world.capitals.values())) == 2 * len(world.places)
     assert make_world(0) == world != make_world(1)
+
+
+@pytest.mark.slow
+def test_candidate_pools_range_from_mostly_good_to_mostly_junk(tmp_path: Path) -> None:
+    cfg = config(4000)
+    cfg.max_length = 128
+    cfg.tokenizer.vocab_size = 1024
+    cfg.scores.loss_max_length = 128
+    cfg.scores.reference_lm.n_steps, cfg.scores.reference_lm.max_length = 120, 128
+    cfg.scores.rater.pairs, cfg.scores.rater.n_steps = "quality", 200
+    pool = open_pool(prepare(cfg, tmp_path, progress=False))
+    qualities = np.array(read_column(pool.path / "documents" / "documents.parquet", "quality"))
+    shares, states = [], []
+    for seed in range(60):
+        candidates = draw_candidates(pool, cfg.candidate, seed)
+        state = measure_state(pool, candidates).by_domain
+        states.append([[state[feature][domain] for feature in pool.features] for domain in pool.domains])
+        domains = pool.domain_ids[candidates.doc_ids]
+        junk = qualities[candidates.doc_ids] < 0.5
+        shares.append([junk[domains == domain].mean() for domain in range(5)])
+    share, state = np.array(shares), np.array(states)
+    assert (share.min(axis=0) < 0.25).all()
+    assert (share.max(axis=0) > 0.75).all()
+    for domain in range(5):  # and the state tells how much of a domain is junk
+        design = np.column_stack([np.ones(60), state[:, domain]])
+        fitted = design @ np.linalg.lstsq(design, share[:, domain], rcond=None)[0]
+        assert np.corrcoef(fitted, share[:, domain])[0, 1] ** 2 > 0.95

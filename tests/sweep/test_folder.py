@@ -18,7 +18,7 @@ from causalmix.run.identity import describe_identity, make_run_id
 from causalmix.run.record import Record, write_record
 from causalmix.sweep.folder import SweepFolder, flatten, hold_lock, open_sweep, read_points, write_points
 from causalmix.sweep.points import PlannedRun
-from causalmix.sweep.status import read_status
+from causalmix.sweep.status import count_causes, read_status
 
 from tests.plain import make_plain
 
@@ -207,6 +207,11 @@ def test_status_counts_what_the_records_say(tmp_path: Path) -> None:
     assert status.wall_s == 4.0
     assert next(iter(status.causes.items())) == ("no luck", 2)
     assert any("not whole JSON" in cause for cause in status.causes)
+
+
+def test_causes_that_differ_in_numbers_alone_are_one() -> None:
+    causes = ["Step 2: documents 3, 14, 15.", "no luck", "Step 9: documents 26, 5.", "Step 3: documents 58."]
+    assert count_causes(causes) == {"Step 2: documents 3, 14, 15.": 3, "no luck": 1}
 
 
 def test_status_of_no_sweep(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -20,7 +21,7 @@ from causalmix.table.runs import load_runs
 
 from tests.tiny import TINY, launch, launch_tiny, start
 
-SEEDS = 8
+SEEDS = 6
 pytestmark = pytest.mark.slow
 
 
@@ -86,9 +87,16 @@ def end(process: subprocess.Popen[str]) -> str:
     return process.communicate(timeout=240)[1]
 
 
+def stop(process: subprocess.Popen[str]) -> None:
+    """Make sure that nothing of a launch is left."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
 @pytest.fixture(scope="module")
 def sweep(tiny_outputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An undisturbed sweep; its tests leave it complete."""
+    """An undisturbed sweep; its tests leave it complete and of this size."""
     folder = tmp_path_factory.mktemp("sweep") / "quiet"
     ended = launch_tiny(tiny_outputs, f"sweep_dir={folder}", f"seed=range({SEEDS})")
     assert ended.returncode == 0, ended.stderr
@@ -131,7 +139,9 @@ def test_elsewhere_and_otherwise_logged_it_is_the_same_sweep(sweep: Path, tiny_o
     assert f"{SEEDS} complete, 0 to do" in ended.stderr
 
 
-def test_more_seeds_run_only_what_is_missing(sweep: Path, tiny_outputs: Path) -> None:
+def test_more_seeds_run_only_what_is_missing(sweep: Path, tiny_outputs: Path, tmp_path: Path) -> None:
+    shutil.copytree(sweep, tmp_path / "grown")
+    sweep = tmp_path / "grown"
     before = snapshot(sweep)
     ended = launch_tiny(tiny_outputs, f"sweep_dir={sweep}", f"seed=range({SEEDS + 2})")
     assert ended.returncode == 0
@@ -140,8 +150,6 @@ def test_more_seeds_run_only_what_is_missing(sweep: Path, tiny_outputs: Path) ->
     assert len(after) == SEEDS + 2
     assert {name: after[name] for name in before} == before
     assert read_status(sweep).by_status == {"complete": SEEDS + 2}
-    for run_id in set(after) - set(before):  # leave it as it was
-        (sweep / "runs" / run_id / "record.json").unlink()
 
 
 def test_another_design_in_its_folder_is_refused(sweep: Path, tiny_outputs: Path) -> None:
@@ -186,23 +194,15 @@ def test_a_second_launch_is_refused_while_one_works(tiny_outputs: Path, tmp_path
         stop(first)
 
 
-def stop(process: subprocess.Popen[str]) -> None:
-    """Make sure that nothing of a launch is left."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-
-
-@pytest.mark.parametrize("attempt", range(2))
-def test_a_killed_launcher_loses_only_what_was_in_flight(
-    sweep: Path, tiny_outputs: Path, tmp_path: Path, attempt: int
-) -> None:
-    """SIGKILL at random moments, over and over; what came out in the end is what an undisturbed sweep gives."""
-    chance = random.Random(attempt)
+def test_a_killed_launcher_loses_only_what_was_in_flight(sweep: Path, tiny_outputs: Path, tmp_path: Path) -> None:
+    """SIGKILL at random moments, twice; what came out in the end is what an undisturbed sweep gives."""
+    seed = random.randrange(2**32)
+    print(f"random.Random({seed})")
+    chance = random.Random(seed)
     folder = tmp_path / "killed"
     arguments = (f"sweep_dir={folder}", f"seed=range({SEEDS})")
     done: dict[str, tuple[bytes, int]] = {}
-    for goal in (chance.choice((0, 1)), chance.choice((2, 3, 4))):
+    for goal in (chance.choice((0, 1)), chance.choice((2, 3))):
         process = start_sweep(tiny_outputs, *arguments)
         try:
             workers = wait_until(lambda: list_workers(process.pid))
@@ -224,12 +224,7 @@ def test_a_killed_launcher_loses_only_what_was_in_flight(
     assert f"{len(done)} complete, {SEEDS - len(done)} to do" in ended.stderr
     now = snapshot(folder)
     assert {name: now[name] for name in done} == done
-    assert read_outcomes(folder) == read_outcomes(sweep) | {
-        name: {**row, "sweep_id": row["sweep_id"]} for name, row in read_outcomes(folder).items()
-    }
-    assert {name: row["outcome.avg_dev"] for name, row in read_outcomes(folder).items()} == {
-        name: row["outcome.avg_dev"] for name, row in read_outcomes(sweep).items()
-    }
+    assert read_outcomes(folder) == read_outcomes(sweep)
 
 
 def test_a_killed_worker_costs_one_run_a_second_try(sweep: Path, tiny_outputs: Path, tmp_path: Path) -> None:
@@ -251,16 +246,17 @@ def test_failed_runs_are_records_grouped_by_cause(tiny_outputs: Path, tmp_path: 
     arguments = (f"sweep_dir={folder}", "train.lr_peak=1e30", "train.grad_clip=1e30")
     ended = launch_tiny(tiny_outputs, *arguments, "seed=range(3)")
     assert ended.returncode == 2
-    assert "3 of 3 runs failed:" in ended.stderr
+    assert "3 of 3 runs failed:\n  3 x Step" in ended.stderr
     assert "the same command tries the failed ones again" in ended.stderr
     assert "Traceback" not in ended.stderr
     status = read_status(folder)
     assert status.by_status == {"failed": 3}
-    assert sum(status.causes.values()) == 3
+    (cause,) = status.causes  # the runs differ in their documents, not in what went wrong
+    assert "loss nan" in cause
     for path in folder.glob("runs/*"):
         record = read_record(path)
         assert record is not None
-        assert "not finite" in str(record.cause) or "NaN" in str(record.cause)
+        assert "loss nan" in str(record.cause)
         assert "TrainError" in (path / "log" / "failure.txt").read_text()
     again = launch_tiny(tiny_outputs, *arguments, "seed=range(3)")
     assert "0 complete, 3 to do" in again.stderr

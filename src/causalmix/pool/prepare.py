@@ -24,11 +24,10 @@ from causalmix.pool.ingest import Sources, find_sources
 from causalmix.pool.scores import SCORES_VERSION
 from causalmix.pool.stage import Summary, lock_folder, run_stage
 from causalmix.pool.state import measure_state, write_state
-from causalmix.pool.store import FORMAT, POOL_FILE, hash_parts, measure_files, open_pool
+from causalmix.pool.store import FORMAT, INPUTS_FILE, POOL_FILE, hash_parts, measure_files, open_pool
 from causalmix.pool.threads import hide_bars
 
 SOURCES = ("demo", "jsonl", "parquet")
-INPUTS_FILE = "inputs.json"
 STATE_FILE = "state.json"
 
 
@@ -91,6 +90,11 @@ def describe_inputs(cfg: PoolConfig, sources: Sources | None) -> dict[str, Any]:
     for key in ("name", "path", "heldout_path", "store_dir", "candidate", "n_documents"):
         settings.pop(key)
     settings["scores"].pop("batch_tokens")
+    scale_of = settings["scores"].pop("scale_of")
+    if scale_of:
+        from causalmix.pool.scoring import read_scale
+
+        settings["scores"] = {**settings["scores"], "scale_of": read_scale(cfg).fingerprint}
     for part in (settings["tokenizer"], settings["scores"]["reference_lm"], settings["scores"]["rater"]):
         part["path"] = identify_weights(part["path"])
     made = {"generator": GENERATOR_VERSION, "n_documents": cfg.n_documents}

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from causalmix.config import PoolConfig
+from causalmix.config import PoolConfig, RaterConfig, ReferenceLMConfig
 from causalmix.errors import PoolError
+from causalmix.files import read_json
 from causalmix.pool.documents import Message, split_text
 from causalmix.pool.reading import (
     count_all,
@@ -21,9 +22,10 @@ from causalmix.pool.reading import (
     spread_reference,
 )
 from causalmix.pool.scores import FEATURES
-from causalmix.pool.scores.normaliser import fit_normaliser
+from causalmix.pool.scores.normaliser import Normaliser, fit_normaliser
 from causalmix.pool.scores.scorer import ScoredText
 from causalmix.pool.stage import Summary
+from causalmix.pool.store import INPUTS_FILE, POOL_FILE
 from causalmix.pool.table import read_batches, read_column
 from causalmix.pool.threads import count_threads, use_threads
 from causalmix.pool.tokenizer import count_vocabulary, load_exact, load_pretrained
@@ -43,6 +45,8 @@ def build_reference_lm(folder: Path, cfg: PoolConfig, root: Path, *, progress: b
     """Train and save the reference model, unless a pretrained one is named."""
     from causalmix.pool.scores.reference_lm import train_reference_lm
 
+    if cfg.scores.scale_of:
+        return {"source": "another pool's"}
     if cfg.scores.reference_lm.path:
         return {"source": "pretrained"}
     tokenizer = load_tokenizer(root)
@@ -66,6 +70,8 @@ def build_rater(folder: Path, cfg: PoolConfig, root: Path, *, progress: bool) ->
     from causalmix.pool.scores.rater import pair_by_corruption, pair_by_quality, train_rater
 
     rater = cfg.scores.rater
+    if cfg.scores.scale_of:
+        return {"source": "another pool's"}
     if rater.path:
         return {"source": "pretrained"}
     texts = [scored_text(turns) for turns in iterate_reference(root)]
@@ -108,10 +114,37 @@ def build_scores(
     if not np.isfinite(raw).all():
         bad = int((~np.isfinite(raw)).any(axis=1).sum())
         raise PoolError(f"{bad} documents have scores that are not numbers: a model behind them is broken.")
-    calibration = raw[spread_reference(root, cfg.scores.n_calibration)]
-    normaliser = fit_normaliser(FEATURES, calibration, identity)
+    if cfg.scores.scale_of:
+        normaliser = read_scale(cfg)
+    else:
+        calibration = raw[spread_reference(root, cfg.scores.n_calibration)]
+        normaliser = fit_normaliser(FEATURES, calibration, identity)
     np.save(folder / "raw.npy", raw)
     return {"normaliser": normaliser.as_dict(), "n_truncated": language_model.n_truncated}
+
+
+def read_scale(cfg: PoolConfig) -> Normaliser:
+    """Read the normaliser of the pool that ``scores.scale_of`` names: two pools on one scale can be compared.
+
+    Raises
+    ------
+    PoolError
+        Where the folder is no finished store, or its scores were read with another ``loss_max_length``.
+    """
+    folder = Path(str(cfg.scores.scale_of))
+    if not (folder / POOL_FILE).is_file():
+        raise PoolError(f"pool.scores.scale_of={folder} is no prepared pool: it has no {POOL_FILE}.")
+    stored = read_json(folder / POOL_FILE)["normaliser"]
+    normaliser = Normaliser(
+        tuple(stored["features"]), tuple(stored["mean"]), tuple(stored["sd"]), stored["identity"]
+    )
+    length = normaliser.identity["max_length"]
+    if length != cfg.scores.loss_max_length:
+        raise PoolError(
+            f"pool.scores.loss_max_length={cfg.scores.loss_max_length}, but the pool of scale_of was scored with "
+            f"{length}: set pool.scores.loss_max_length={length}."
+        )
+    return normaliser
 
 
 def identify_scores(inputs: dict[str, Any], tokenizer_fingerprint: str) -> dict[str, Any]:
@@ -143,6 +176,8 @@ def load_scorers(cfg: PoolConfig, root: Path) -> tuple[LanguageModelScorer, Writ
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     lm_cfg, rater_cfg, batch_tokens = cfg.scores.reference_lm, cfg.scores.rater, cfg.scores.batch_tokens
+    if cfg.scores.scale_of:
+        root, lm_cfg, rater_cfg = _borrow_scorers(cfg)
     lm_path = lm_cfg.path or str(root / "reference_lm")
     model = load_reference_lm(lm_path, lm_cfg.revision)
     lm_tokenizer = _load_tokenizer_of("pool.scores.reference_lm", lm_path, lm_cfg.revision)
@@ -159,6 +194,20 @@ def load_scorers(cfg: PoolConfig, root: Path) -> tuple[LanguageModelScorer, Writ
         rater.to(device), rater_tokenizer, chunk_length=rater_cfg.chunk_length, batch_tokens=batch_tokens
     )
     return language_model, style
+
+
+def _borrow_scorers(cfg: PoolConfig) -> tuple[Path, ReferenceLMConfig, RaterConfig]:
+    """Return the folder and settings of the scorers behind another pool's scale."""
+    folder = Path(str(cfg.scores.scale_of))
+    settings = read_json(folder / INPUTS_FILE)["scores"]
+    lm, rater = settings["reference_lm"], settings["rater"]
+    hashed = [name for name, part in (("reference_lm", lm), ("rater", rater)) if isinstance(part["path"], dict)]
+    if hashed:
+        raise PoolError(
+            f"pool.scores.scale_of={folder} was scored with local folders of its own ({', '.join(hashed)}), whose "
+            "place it does not record."
+        )
+    return folder, ReferenceLMConfig(**lm), RaterConfig(**rater)
 
 
 def scored_text(messages: Sequence[Message]) -> ScoredText:

@@ -18,6 +18,7 @@ from causalmix.train.tokens import TokenStore
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+INPUTS_FILE = "inputs.json"
 POOL_FILE = "pool.json"
 FORMAT = 1
 

@@ -230,6 +230,7 @@ def _describe_point(point: Point, pool: Pool, candidates: CandidatePool) -> dict
         "design.name": config.mixture.name,
         "pool.fingerprint": candidates.fingerprint,
         "pool.store_fingerprint": pool.fingerprint,
+        "pool.normaliser_fingerprint": pool.facts["normaliser"]["fingerprint"],
         "pool.n_documents": int(np.sum(candidates.counts)),
         "model.name": config.model.name,
     }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ class SweepStatus:
     by_status : dict of str to int
         complete, failed, timed_out, preempted, damaged, unfinished.
     causes : dict of str to int
-        Causes of what failed, most frequent first.
+        Causes of what failed, most frequent first; one stands for all that differ in numbers alone.
     wall_s : float
         Seconds of all complete runs together.
     """
@@ -53,14 +55,14 @@ def read_status(sweep: Path) -> SweepStatus:
     for table in sorted((sweep / "points").glob("*.json")):
         run_ids.update(read_points(table))
     counts: Counter[str] = Counter()
-    causes: Counter[str] = Counter()
+    causes: list[str] = []
     status = SweepStatus(str(sweep), asked=len(run_ids))
     for run_id in sorted(run_ids):
         try:
             record = read_record(sweep / "runs" / run_id)
         except RecordError as error:
             counts["damaged"] += 1
-            causes[str(error)] += 1
+            causes.append(str(error))
             continue
         if record is None:
             counts["unfinished"] += 1
@@ -69,7 +71,17 @@ def read_status(sweep: Path) -> SweepStatus:
         if record.status == "complete":
             status.wall_s += float(record.row["wall_s"])
         else:
-            causes[record.cause or record.status] += 1
+            causes.append(record.cause or record.status)
     status.by_status = dict(counts)
-    status.causes = dict(causes.most_common())
+    status.causes = count_causes(causes)
     return status
+
+
+def count_causes(causes: Iterable[str]) -> dict[str, int]:
+    """Count causes, most frequent first; those that differ in numbers alone (ids, steps) count as their first."""
+    examples: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for cause in causes:
+        shape = re.sub(r"\d[\d.,\s]*", "#", cause)
+        counts[examples.setdefault(shape, cause)] += 1
+    return dict(counts.most_common())

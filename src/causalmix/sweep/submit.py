@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from causalmix.errors import SweepError
 from causalmix.run.record import is_complete
 from causalmix.sweep.folder import SweepFolder, hold_lock, open_sweep, write_points
 from causalmix.sweep.points import Inputs, PlannedRun, find_base, plan_runs, read_git_sha, to_config
+from causalmix.sweep.status import count_causes
 
 
 def run_sweep(points: list[dict[str, Any]], swept: list[str]) -> SweepFolder:
@@ -83,8 +83,8 @@ def _execute(folder: SweepFolder, missing: list[PlannedRun], inputs: Inputs, loc
     resources = to_config(missing[0].plain).resources
     outcome = LocalExecutor(folder, points, resources, lock).run([run.run_id for run in missing])
     if outcome.failed:
-        causes = Counter(outcome.failed.values()).most_common()
-        lines = "\n".join(f"  {n} x {cause}" for cause, n in causes[:10])
+        causes = count_causes(outcome.failed.values())
+        lines = "\n".join(f"  {n} x {cause}" for cause, n in list(causes.items())[:10])
         example = next(iter(outcome.failed))
         raise SweepError(
             f"{len(outcome.failed)} of {len(missing)} runs failed:\n{lines}\n"

@@ -19,7 +19,7 @@ SUM_TOLERANCE = 5e-3
 SUM_NOTED = 1e-6
 
 _TEXT_NAMES = ("run_id", "sweep_id", "cohort", "status", "cause", "git_sha", "started_at")
-_TEXT_ENDINGS = (".name", ".fingerprint", ".revision", ".kind", ".path", "_id", "_sha", "_at")
+_TEXT_ENDINGS = (".name", "fingerprint", ".revision", ".kind", ".path", "_id", "_sha", "_at")
 
 
 def is_text(column: str) -> bool:
