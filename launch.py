@@ -1,8 +1,8 @@
 """The one entry point: compose a config, check it, then run, sweep (-m) or do the whole loop.
 
-    python launch.py                                            one proxy run, here
-    python launch.py -m mixture=dirichlet 'seed=range(160)'     a sweep; typed again it finishes what is missing
-    python launch.py experiment=demo                            pool to mixture to report, small
+python launch.py                                            one proxy run, here
+python launch.py -m mixture=dirichlet 'seed=range(160)'     a sweep; typed again it finishes what is missing
+python launch.py experiment=demo                            pool to mixture to report, small
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ def fit_policy_weights(*, _root_: DictConfig) -> dict[str, float]:
     from causalmix.study.targets import measure_target
     from causalmix.sweep.points import Inputs
 
-    plain = resolve(OmegaConf.merge(_root_, {"mixture": {"weights": None}}))  # what is being resolved
-    return find_policy_weights(plain, measure_target(plain, Inputs(Path(plain["outputs"]))))
+    bare: Any = OmegaConf.to_container(_root_, resolve=False)  # merging would resolve, and come here again
+    bare["mixture"]["weights"] = None
+    plain = resolve(OmegaConf.create(bare))
+    return find_policy_weights(plain, lambda: measure_target(plain, Inputs(Path(plain["outputs"]))))
 
 
 def run(config: DictConfig) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,15 +56,16 @@ def write_confirmed_report(answered: Answered, confirmation: Sequence[dict[str, 
     return write_report(answered.analysis, answered.roles, answered.folder / "report.html", rows)
 
 
-def find_policy_weights(config: dict[str, Any], state_file: Path) -> dict[str, float]:
+def find_policy_weights(config: dict[str, Any], measure: Callable[[], Path]) -> dict[str, float]:
     """Fit the policy that a launch config names and return the weights to train on.
 
     Parameters
     ----------
     config : dict
-        Resolved launch config: ``runs``, ``policy``, ``estimator``, ``target``, ``train``, ``mixture``.
-    state_file : Path
-        State of the pool that the launch is for; ``target.state`` overrules it.
+        Resolved launch config: ``runs``, ``policy``, ``estimator``, ``target``, ``pool``, ``train``, ``mixture``.
+    measure : callable
+        Measures the pool that the launch is for and returns its ``state.json``; asked once a pool,
+        and only where ``target`` has no state.
 
     Returns
     -------
@@ -79,9 +80,17 @@ def find_policy_weights(config: dict[str, Any], state_file: Path) -> dict[str, f
     """
     if not config["runs"]:
         raise ConfigError("mixture=policy needs runs=SWEEP-or-table: the runs that the policy is fitted on")
+    asked = {name: config[name] for name in ("runs", "estimator", "policy", "target", "pool", "outputs")}
+    key = fingerprint([asked, config["train"]["n_samples"], config["mixture"]["use_candidate"]])
+    if key not in _weights:
+        _weights[key] = _fit_policy_weights(config, measure)
+    return _weights[key]
+
+
+def _fit_policy_weights(config: dict[str, Any], measure: Callable[[], Path]) -> dict[str, float]:
     target = {**config["target"]}
     if not target["state"] and not target["state_file"]:
-        target["state_file"] = str(state_file)
+        target["state_file"] = str(measure())
     if target["n_samples"] is None:
         target["n_samples"] = config["train"]["n_samples"]
     settings = {
@@ -93,18 +102,15 @@ def find_policy_weights(config: dict[str, Any], state_file: Path) -> dict[str, f
         "baselines": [],
         "report": False,
     }
-    use_candidate = bool(config["mixture"]["use_candidate"])
-    key = fingerprint([settings, use_candidate])
-    if key not in _weights:
-        analysis = analyse_table(*load_inputs(make_config(settings)))[0]
-        answer = analysis.to_json()
-        withheld = analysis.advice != GIVEN
-        chosen = "candidate" if use_candidate else "weights"
-        _weights[key] = {name: float(share) for name, share in answer[chosen].items()}
-        said = f"advice withheld ({analysis.reason}); training on the {chosen}" if withheld else "advice given"
-        shares = ", ".join(f"{name} {share:.3f}" for name, share in _weights[key].items())
-        print(f"policy {config['policy']['name']}: {shares}; {said}", file=sys.stderr)
-    return _weights[key]
+    analysis = analyse_table(*load_inputs(make_config(settings)))[0]
+    answer = analysis.to_json()
+    chosen = "candidate" if config["mixture"]["use_candidate"] else "weights"
+    weights = {name: float(share) for name, share in answer[chosen].items()}
+    withheld = analysis.advice != GIVEN
+    said = f"advice withheld ({analysis.reason}); training on the {chosen}" if withheld else "advice given"
+    shares = ", ".join(f"{name} {share:.3f}" for name, share in weights.items())
+    print(f"policy {config['policy']['name']}: {shares}; {said}", file=sys.stderr)
+    return weights
 
 
 def make_config(settings: dict[str, Any]) -> AnalysisConfig:

@@ -150,7 +150,9 @@ def _find_state_file(cfg: TargetConfig) -> str | None:
         return cfg.state_file
     if cfg.state_file:
         raise AnalysisError("target.pool and target.state_file are both given: keep one of them.")
-    folders = [Path(cfg.pool)] if Path(cfg.pool).is_dir() else sorted(Path(cfg.pools_dir).glob(f"{cfg.pool}-*"))
+    folders = (
+        [Path(cfg.pool)] if Path(cfg.pool).is_dir() else sorted(Path(cfg.pools_dir).glob(f"{cfg.pool}-*"))
+    )
     found = [folder / "state.json" for folder in folders if (folder / "state.json").is_file()]
     if len(found) != 1:
         prepared = sorted(path.parent.name for path in Path(cfg.pools_dir).glob("*/state.json"))

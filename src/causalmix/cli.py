@@ -57,7 +57,6 @@ def find_conf() -> Path:
 def prepare_pool(overrides: Overrides = None) -> None:
     """Ingest, tokenise and score a pool, once; typed again it only checks."""
     from causalmix.pool.prepare import prepare
-
     from causalmix.sweep.points import to_config
 
     plain = compose_config(overrides)
@@ -86,7 +85,6 @@ def describe_pool(
     from causalmix.pool.describe import describe_pool as describe
     from causalmix.pool.prepare import prepare
     from causalmix.pool.store import open_pool
-
     from causalmix.sweep.points import to_config
 
     plain = compose_config(overrides)

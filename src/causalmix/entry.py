@@ -99,12 +99,18 @@ def find_cause(error: BaseException) -> BaseException:
 def explain_hydra_error(message: str, cause: str) -> str:
     """Add the nearest right name to Hydra's word about an unknown key or group option."""
     text = message if cause in message else f"{message}\n{cause}"
-    option = re.search(r"Could not find '([^'/]+)/([^']+)'\s+Available options in '[^']+':\s+((?:\S+\s+)+?)Config", text)
+    option = re.search(
+        r"Could not find '([^'/]+)/([^']+)'\s+Available options in '[^']+':\s+((?:\S+\s+)+?)Config", text
+    )
     if option:
         group, given = option.group(1), option.group(2)
         options = [name for name in option.group(3).split() if name != "schema"]
         return f"{group}={given} is not one of {', '.join(options)}{nearest_name(given, options)}"
-    for pattern in (r"Could not override '([^']+)'", r"Key '([^']+)' is not in struct", r"Key '([^']+)' not in '"):
+    for pattern in (
+        r"Could not override '([^']+)'",
+        r"Key '([^']+)' is not in struct",
+        r"Key '([^']+)' not in '",
+    ):
         match = re.search(pattern, text)
         if match:
             given = match.group(1)
@@ -112,7 +118,7 @@ def explain_hydra_error(message: str, cause: str) -> str:
             given = full_key.group(1) if full_key else given
             return (
                 f"unknown key '{given}'{suggest_key(given)}. "
-                f"Every key stands in src/causalmix/config.py.\n{first_line(text)}"
+                f"Every key stands in src/causalmix/config.\n{first_line(text)}"
             )
     return text
 

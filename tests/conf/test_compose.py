@@ -23,7 +23,6 @@ from causalmix.entry import (
 from causalmix.errors import ConfigError
 from causalmix.sweep.points import to_config
 from causalmix.sweep.settings import check_settings
-
 from tests.tiny import ROOT, launch
 
 CONF = ROOT / "conf"
@@ -80,7 +79,12 @@ def compose_analysis(*overrides: str) -> dict[str, Any]:
 # --- experiments: one test each -------------------------------------------------------------------------
 
 EXPERIMENTS = {
-    "demo": {"study.n_proxies": 160, "study.confirm_sizes": [2], "study.docs_file": None, "pool.source": "demo"},
+    "demo": {
+        "study.n_proxies": 160,
+        "study.confirm_sizes": [2],
+        "study.docs_file": None,
+        "pool.source": "demo",
+    },
     "study": {"study.n_proxies": 512, "study.confirm_sizes": [2, 8], "study.docs_file": "docs/study.md"},
     "real_pool": {"pool.source": "jsonl", "evaluate.name": "pool", "train.max_length": 512},
 }
@@ -136,7 +140,10 @@ def explain(*overrides: str) -> str:
         ("modle=tiny", "unknown key 'modle' (did you mean 'model'?)"),
         ("train.n_sample=3", "unknown key 'train.n_sample' (did you mean 'train.n_samples'?)"),
         ("trian.n_samples=3", "unknown key 'trian.n_samples' (did you mean 'train.n_samples'?)"),
-        ("pool.candidat.tau_sd=3", "unknown key 'pool.candidat.tau_sd' (did you mean 'pool.candidate.tau_sd'?)"),
+        (
+            "pool.candidat.tau_sd=3",
+            "unknown key 'pool.candidat.tau_sd' (did you mean 'pool.candidate.tau_sd'?)",
+        ),
         ("n_samples=3", "unknown key 'n_samples' (did you mean 'train.n_samples'?)"),
         ("model=tiy", "model=tiy is not one of qwen2.5_0.5b, small, tiny (did you mean 'tiny'?)"),
         ("mixture=dirichle", "(did you mean 'dirichlet'?)"),
@@ -191,7 +198,9 @@ def test_values_that_no_run_could_have(overrides: list[str], parts: list[str]) -
 
 
 def test_a_range_without_m_says_what_to_type() -> None:
-    with pytest.raises(ConfigError, match=r"-m was not given.*python launch\.py -m 'mixture=dirichlet' 'seed=range\(512\)'"):
+    with pytest.raises(
+        ConfigError, match=r"-m was not given.*python launch\.py -m 'mixture=dirichlet' 'seed=range\(512\)'"
+    ):
         refuse_sweep_without_multirun(["mixture=dirichlet", "seed=range(512)"])
     with pytest.raises(ConfigError, match="model=tiny,small asks for several runs"):
         refuse_sweep_without_multirun(["model=tiny,small"])

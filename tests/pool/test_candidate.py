@@ -24,9 +24,7 @@ def test_candidates_keep_their_sizes_and_leave_the_reference(pool: Pool, kind: s
     cfg = CandidateConfig(kind=kind, fraction=0.5)
     candidates = draw_candidates(pool, cfg, seed=1)
     np.testing.assert_array_equal(candidates.counts, candidate_sizes(pool, cfg))
-    np.testing.assert_array_equal(
-        np.bincount(pool.domain_ids[candidates.doc_ids], minlength=5), candidates.counts
-    )
+    np.testing.assert_array_equal(np.bincount(pool.domain_ids[candidates.doc_ids], minlength=5), candidates.counts)
     assert not pool.is_reference[candidates.doc_ids].any()
     assert (np.diff(candidates.doc_ids) > 0).all()
 
@@ -83,9 +81,7 @@ def test_gumbel_draw_has_the_stated_odds(pool: Pool) -> None:
 
 
 def test_unknown_names_and_settings(pool: Pool) -> None:
-    with pytest.raises(
-        PoolError, match=r"unknown domain in pool.candidate.tau: 'maths' \(did you mean 'math'\?\)"
-    ):
+    with pytest.raises(PoolError, match=r"unknown domain in pool.candidate.tau: 'maths' \(did you mean 'math'\?\)"):
         draw_candidates(pool, CandidateConfig(kind="fixed", tau={"maths": {"hes": 1}}), 0)
     with pytest.raises(PoolError, match=r"unknown feature of pool.candidate.tau.math .*: 'loss'"):
         draw_candidates(pool, CandidateConfig(kind="fixed", tau={"math": {"loss": 1}}), 0)

@@ -162,9 +162,7 @@ def test_empty_file(good_folder: Path, write_lines: Write, tmp_path: Path) -> No
         ('{"messages": [{"role": "assistant", "content": "\\ud800"}]}', "half of a surrogate pair"),
     ],
 )
-def test_bad_line_is_named(
-    good_folder: Path, write_lines: Write, tmp_path: Path, line: Any, says: str
-) -> None:
+def test_bad_line_is_named(good_folder: Path, write_lines: Write, tmp_path: Path, line: Any, says: str) -> None:
     write_lines("data/train-code.jsonl", [*make_records("code", 2), line])
     message = message_of(config(good_folder), tmp_path)
     assert "train-code.jsonl:3: " in message
@@ -184,9 +182,7 @@ def test_duplicate_ids_name_both_places(good_folder: Path, write_lines: Write, t
     assert "train-code.jsonl:4: duplicate id 'code-0', first seen at train-code.jsonl:1" in message
 
 
-def test_all_offenders_at_once_ten_then_a_count(
-    good_folder: Path, write_lines: Write, tmp_path: Path
-) -> None:
+def test_all_offenders_at_once_ten_then_a_count(good_folder: Path, write_lines: Write, tmp_path: Path) -> None:
     write_lines("data/train-code.jsonl", ["broken"] * 25)
     write_lines("data/heldout-math.jsonl.gz", ["broken too"])
     message = message_of(config(good_folder), tmp_path)
@@ -212,9 +208,7 @@ def test_reference_slice_that_takes_or_leaves_all(good_folder: Path, tmp_path: P
         config(good_folder, reference_fraction=1.0), tmp_path
     )
     (tmp_path / "stage").rename(tmp_path / "before")
-    assert "leaves the reference slice empty" in message_of(
-        config(good_folder, reference_fraction=0.0), tmp_path
-    )
+    assert "leaves the reference slice empty" in message_of(config(good_folder, reference_fraction=0.0), tmp_path)
 
 
 def test_gzip_cut_short(good_folder: Path, tmp_path: Path) -> None:

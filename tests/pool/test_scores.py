@@ -69,11 +69,11 @@ def score_literally(model: Any, tokenizer: Any, text: ScoredText, max_length: in
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 300, 100_000])
-@pytest.mark.parametrize("chunks", [(4096, 8192), (7, 64)])
+@pytest.mark.parametrize("chunks", [(2**20, 8192), (450, 64)])
 def test_scores_match_the_definitions(
     model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, batch_tokens: int, chunks: tuple[int, int]
 ) -> None:
-    monkeypatch.setattr(language_model, "POSITIONS_CHUNK", chunks[0])
+    monkeypatch.setitem(language_model.CHUNK_ELEMENTS, "cpu", chunks[0])
     monkeypatch.setattr(language_model, "VOCABULARY_CHUNK", chunks[1])
     scorer = LanguageModelScorer(model, tokenizer, max_length=320, batch_tokens=batch_tokens)
     expected = [score_literally(model, tokenizer, text, 320) for text in TEXTS]
@@ -146,9 +146,7 @@ def rater_config() -> RaterConfig:
     return RaterConfig(hidden_size=16, n_layers=1, n_steps=40, n_pairs=100, chunk_length=16, lr_peak=1e-2)
 
 
-def test_rater_learns_pairs_and_repeats_itself(
-    tokenizer: Any, rater_config: RaterConfig, tmp_path: Any
-) -> None:
+def test_rater_learns_pairs_and_repeats_itself(tokenizer: Any, rater_config: RaterConfig, tmp_path: Any) -> None:
     pairs = [(f"The answer is {at}.", f"{at} idk lol user") for at in range(100)]
     model, summary = train_rater(rater_config, tokenizer, pairs, vocab_size=400, progress=False)
     again, _ = train_rater(rater_config, tokenizer, pairs, vocab_size=400, progress=False)
@@ -161,9 +159,7 @@ def test_rater_learns_pairs_and_repeats_itself(
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 10_000])
-def test_writing_style_averages_chunks_by_tokens(
-    tokenizer: Any, rater_config: RaterConfig, batch_tokens: int
-) -> None:
+def test_writing_style_averages_chunks_by_tokens(tokenizer: Any, rater_config: RaterConfig, batch_tokens: int) -> None:
     model, _ = train_rater(rater_config, tokenizer, [("a b c", "c a b")] * 20, vocab_size=400, progress=False)
     scorer = WritingStyleScorer(model, tokenizer, chunk_length=16, batch_tokens=batch_tokens)
     for text, score in zip(TEXTS, scorer.score(TEXTS)[:, 0]):
@@ -178,9 +174,7 @@ def test_writing_style_averages_chunks_by_tokens(
 @given(st.text(alphabet="ab c\n", min_size=5).filter(lambda text: len(text.split()) >= 3), st.integers(0, 99))
 def test_corruption_changes_words_not_letters(text: str, seed: int) -> None:
     spoilt = corrupt(text, np.random.default_rng(seed))
-    assert set(spoilt.split()) <= {
-        word + other for word in [*text.split(), ""] for other in [*text.split(), ""]
-    }
+    assert set(spoilt.split()) <= {word + other for word in [*text.split(), ""] for other in [*text.split(), ""]}
     assert corrupt(text, np.random.default_rng(seed)) == spoilt
 
 
@@ -226,8 +220,7 @@ def test_reference_lm_learns_and_repeats_itself(tokenizer: Any) -> None:
     cfg = ReferenceLMConfig(hidden_size=32, n_layers=1, n_steps=30, batch_rows=4, max_length=64)
     texts = ["The answer is 7. The answer is 7."] * 60
     runs = [
-        train_reference_lm(cfg, tokenizer, texts, vocab_size=400, max_position=64, progress=False)
-        for _ in range(2)
+        train_reference_lm(cfg, tokenizer, texts, vocab_size=400, max_position=64, progress=False) for _ in range(2)
     ]
     assert runs[0][1]["loss_last"] < 0.8 * runs[0][1]["loss_first"]
     assert all(torch.equal(a, b) for a, b in zip(runs[0][0].parameters(), runs[1][0].parameters()))

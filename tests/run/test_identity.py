@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from causalmix.run.identity import describe_identity, make_run_id
-
 from tests.plain import make_plain
 
 POOL = "0123456789abcdef"

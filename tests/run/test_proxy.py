@@ -12,7 +12,6 @@ from causalmix.run.record import Record
 from causalmix.run.workshop import Workshop
 from causalmix.sweep.points import Inputs, find_base, identify, to_config
 from causalmix.sweep.worker import make_point
-
 from tests.tiny import compose_tiny
 
 
@@ -57,7 +56,13 @@ def select(record: Record, *prefixes: str) -> dict[str, Any]:
 def test_the_state_is_measured_before_the_mixture_is_drawn(bench: Bench, tmp_path: Path) -> None:
     record = bench.run(tmp_path)
     events = [event["event"] for event in record.events]
-    assert events == ["state_measured", "mixture_drawn", "training_started", "training_ended", "evaluation_ended"]
+    assert events == [
+        "state_measured",
+        "mixture_drawn",
+        "training_started",
+        "training_ended",
+        "evaluation_ended",
+    ]
     times = [event["at_s"] for event in record.events]
     assert times == sorted(times)
     assert record.events[0]["candidate_fingerprint"] == record.row["pool.fingerprint"]

@@ -19,7 +19,6 @@ from causalmix.run.record import Record, write_record
 from causalmix.sweep.folder import SweepFolder, flatten, hold_lock, open_sweep, read_points, write_points
 from causalmix.sweep.points import PlannedRun
 from causalmix.sweep.status import count_causes, read_status
-
 from tests.plain import make_plain
 
 ROW = {"outcome.avg_dev": 30.5, "wall_s": 2.0}
@@ -38,7 +37,13 @@ def plan(*paths: tuple[str, Any]) -> PlannedRun:
 
 
 def make_entry(run: PlannedRun) -> dict[str, Any]:
-    return {"run_id": run.run_id, "pool_dir": "pool", "pool_fingerprint": "0" * 16, "base_dir": None, "plain": run.plain}
+    return {
+        "run_id": run.run_id,
+        "pool_dir": "pool",
+        "pool_fingerprint": "0" * 16,
+        "base_dir": None,
+        "plain": run.plain,
+    }
 
 
 # --- name and fixed values ------------------------------------------------------------------------------
@@ -62,9 +67,16 @@ def test_another_design_in_the_same_folder_is_refused_with_the_difference(tmp_pa
     open_sweep(tmp_path, str(tmp_path / "s"), [plan()], ["seed"])
     with pytest.raises(SweepError) as caught:
         open_sweep(
-            tmp_path, str(tmp_path / "s"), [plan(("train.n_samples", 5), ("pool.candidate.tau_sd", 0.5))], ["seed"]
+            tmp_path,
+            str(tmp_path / "s"),
+            [plan(("train.n_samples", 5), ("pool.candidate.tau_sd", 0.5))],
+            ["seed"],
         )
-    for part in ("train.n_samples: 2000 there, 5 asked", "pool.candidate.tau_sd: 1.5 there, 0.5 asked", "sweep_dir"):
+    for part in (
+        "train.n_samples: 2000 there, 5 asked",
+        "pool.candidate.tau_sd: 1.5 there, 0.5 asked",
+        "sweep_dir",
+    ):
         assert part in str(caught.value)
 
 
@@ -126,7 +138,11 @@ def test_flat_keys_hold_every_leaf(nested: dict[str, Any]) -> None:
 
 def test_points_come_back_as_they_were(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path, "s")
-    runs = [plan(("seed", 1)), plan(("seed", 2), ("pool.candidate.tau", {"math": {"hes": 0.1 + 0.2}})), plan()]
+    runs = [
+        plan(("seed", 1)),
+        plan(("seed", 2), ("pool.candidate.tau", {"math": {"hes": 0.1 + 0.2}})),
+        plan(),
+    ]
     before = copy.deepcopy([run.plain for run in runs])
     path = write_points(folder, [make_entry(run) for run in runs])
     entries = read_points(path)

@@ -18,7 +18,6 @@ import pytest
 from causalmix.run.record import read_record
 from causalmix.sweep.status import read_status
 from causalmix.table.runs import load_runs
-
 from tests.tiny import TINY, launch, launch_tiny, start
 
 SEEDS = 6
@@ -38,7 +37,9 @@ def read_outcomes(sweep: Path) -> dict[str, dict[str, Any]]:
         assert record is not None
         assert record.status == "complete", record.cause
         rows[record.run_id] = {
-            name: value for name, value in record.row.items() if name not in ("started_at", "wall_s", "device_s", "git_sha")
+            name: value
+            for name, value in record.row.items()
+            if name not in ("started_at", "wall_s", "device_s", "git_sha")
         }
     return rows
 
@@ -95,13 +96,13 @@ def stop(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def sweep(tiny_outputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def sweep(tiny_outputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed sweep; its tests leave it complete and of this size."""
     folder = tmp_path_factory.mktemp("sweep") / "quiet"
     ended = launch_tiny(tiny_outputs, f"sweep_dir={folder}", f"seed=range({SEEDS})")
     assert ended.returncode == 0, ended.stderr
     assert f"{SEEDS} runs, 0 complete, {SEEDS} to do" in ended.stderr
-    yield folder
+    return folder
 
 
 def test_a_sweep_is_a_table(sweep: Path) -> None:

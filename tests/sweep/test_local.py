@@ -13,7 +13,6 @@ from causalmix.config import ResourcesConfig
 from causalmix.run.record import read_record
 from causalmix.sweep import local
 from causalmix.sweep.folder import SweepFolder, hold_lock
-
 from tests.tiny import ROOT
 
 

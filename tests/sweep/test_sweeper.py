@@ -17,7 +17,6 @@ from omegaconf.errors import OmegaConfBaseException
 from causalmix.config import register_schemas
 from causalmix.errors import ConfigError
 from hydra_plugins.causalmix_sweeper.sweeper import CausalMixSweeper
-
 from tests.tiny import ROOT, TINY
 
 
@@ -51,9 +50,7 @@ def test_seeds(sweeper: CausalMixSweeper) -> None:
 def test_a_product_of_groups_and_values(sweeper: CausalMixSweeper) -> None:
     points, swept = expand(sweeper, "mixture=equal,natural", "train.lr_peak=1e-3,2e-3", "seed=range(2)")
     found = [(point["mixture"]["kind"], point["train"]["lr_peak"], point["seed"]) for point in points]
-    assert found == [
-        (kind, rate, seed) for kind in ("equal", "natural") for rate in (1e-3, 2e-3) for seed in (0, 1)
-    ]
+    assert found == [(kind, rate, seed) for kind in ("equal", "natural") for rate in (1e-3, 2e-3) for seed in (0, 1)]
     assert swept == ["mixture", "seed", "train.lr_peak"]
 
 

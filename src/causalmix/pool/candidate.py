@@ -157,6 +157,4 @@ def _choose_tau(pool: Pool, cfg: CandidateConfig, rng: np.random.Generator) -> N
 def _require_names(given: Mapping[str, object], allowed: tuple[str, ...], what: str) -> None:
     unknown = [f"{name!r}{nearest_name(name, allowed)}" for name in given if name not in allowed]
     if unknown:
-        raise PoolError(
-            f"unknown {what} in pool.candidate.tau: {name_some(unknown)}; allowed: {', '.join(allowed)}."
-        )
+        raise PoolError(f"unknown {what} in pool.candidate.tau: {name_some(unknown)}; allowed: {', '.join(allowed)}.")

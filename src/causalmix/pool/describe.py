@@ -12,9 +12,7 @@ from causalmix.pool.state import describe_state, measure_state
 from causalmix.pool.store import Pool
 
 
-def describe_pool(
-    pool: Pool, cfg: CandidateConfig, *, n_samples: int | None = None, seed: int = 0
-) -> dict[str, Any]:
+def describe_pool(pool: Pool, cfg: CandidateConfig, *, n_samples: int | None = None, seed: int = 0) -> dict[str, Any]:
     """Describe a pool and one candidate pool of it.
 
     Parameters

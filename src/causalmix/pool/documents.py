@@ -137,8 +137,7 @@ def parse_name(record: Mapping[str, Any], field: str, default: str) -> str:
     given = record.get(field, default)
     if not isinstance(given, str) or not DOMAIN_NAME.fullmatch(given):
         raise BadRecordError(
-            f"'{field}' is {given!r}; a name has letters, digits, '_' and '-' (it becomes a column of the "
-            f"runs table)"
+            f"'{field}' is {given!r}; a name has letters, digits, '_' and '-' (it becomes a column of the runs table)"
         )
     return given
 
@@ -147,9 +146,7 @@ def parse_quality(record: Mapping[str, Any]) -> float:
     """Read a ``quality`` label in [0, 1]."""
     given = record.get("quality")
     if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= 1:
-        raise BadRecordError(
-            f"'quality' is {given!r}; pool.scores.rater.pairs=quality needs a number in [0, 1]"
-        )
+        raise BadRecordError(f"'quality' is {given!r}; pool.scores.rater.pairs=quality needs a number in [0, 1]")
     return float(given)
 
 
@@ -157,8 +154,7 @@ def require_known(domain: str, allowed: Sequence[str]) -> None:
     """Refuse a domain that is not among ``allowed`` (where any are given)."""
     if allowed and domain not in allowed:
         raise BadRecordError(
-            f"unknown domain {domain!r}{nearest_name(domain, allowed)}; "
-            f"pool.domains allows {', '.join(allowed)}"
+            f"unknown domain {domain!r}{nearest_name(domain, allowed)}; pool.domains allows {', '.join(allowed)}"
         )
 
 
@@ -185,9 +181,7 @@ def _require_text(record: Mapping[str, Any], field: str, where: str = "") -> str
     try:
         given.encode()
     except UnicodeEncodeError:
-        raise BadRecordError(
-            f"{where}'{field}' holds half of a surrogate pair, which is no character"
-        ) from None
+        raise BadRecordError(f"{where}'{field}' holds half of a surrogate pair, which is no character") from None
     return given
 
 

@@ -58,11 +58,7 @@ def prepare(cfg: PoolConfig, outputs: Path, *, progress: bool = True) -> Path:
         raise PoolError(f"pool.source={cfg.source!r} is not one of {', '.join(SOURCES)}.")
     sources = None if cfg.source == "demo" else find_sources(cfg)
     inputs = describe_inputs(cfg, sources)
-    root = (
-        Path(cfg.store_dir)
-        if cfg.store_dir
-        else Path(outputs) / "pools" / f"{cfg.name}-{fingerprint(inputs, 12)}"
-    )
+    root = Path(cfg.store_dir) if cfg.store_dir else Path(outputs) / "pools" / f"{cfg.name}-{fingerprint(inputs, 12)}"
     if (root / POOL_FILE).is_file() and _matches(root, inputs):
         open_pool(root)
         return root
@@ -135,9 +131,7 @@ def _run_stages(
 
 
 def _summarise(name: str, done: dict[str, Summary], files: dict[str, int]) -> dict[str, Any]:
-    documents, tokenizer, tokens, scores = (
-        done[stage] for stage in ("documents", "tokenizer", "tokens", "scores")
-    )
+    documents, tokenizer, tokens, scores = (done[stage] for stage in ("documents", "tokenizer", "tokens", "scores"))
     parts = {
         "documents": documents["sha256"],
         "heldout": documents["heldout_sha256"],
@@ -187,9 +181,7 @@ def _matches(root: Path, inputs: dict[str, Any]) -> bool:
 def _refuse_foreign(root: Path) -> None:
     strangers = sorted(child.name for child in root.iterdir() if not child.name.startswith("."))
     if strangers:
-        raise PoolError(
-            f"pool.store_dir={root} holds other files ({', '.join(strangers[:10])}): take an empty folder."
-        )
+        raise PoolError(f"pool.store_dir={root} holds other files ({', '.join(strangers[:10])}): take an empty folder.")
 
 
 def _as_plain(cfg: PoolConfig) -> dict[str, Any]:

@@ -86,9 +86,7 @@ def build_rater(folder: Path, cfg: PoolConfig, root: Path, *, progress: bool) ->
         raise PoolError(f"pool.scores.rater.pairs={rater.pairs!r} is not one of corrupted, quality.")
     tokenizer = load_tokenizer(root)
     with use_threads(1):
-        model, summary = train_rater(
-            rater, tokenizer, pairs, vocab_size=count_vocabulary(tokenizer), progress=progress
-        )
+        model, summary = train_rater(rater, tokenizer, pairs, vocab_size=count_vocabulary(tokenizer), progress=progress)
     _save(model, tokenizer, folder)
     return {"source": "trained", **summary}
 
@@ -96,9 +94,7 @@ def build_rater(folder: Path, cfg: PoolConfig, root: Path, *, progress: bool) ->
 # --- scores ----------------------------------------------------------------------------------------------
 
 
-def build_scores(
-    folder: Path, cfg: PoolConfig, root: Path, identity: dict[str, Any], *, progress: bool
-) -> Summary:
+def build_scores(folder: Path, cfg: PoolConfig, root: Path, identity: dict[str, Any], *, progress: bool) -> Summary:
     """Score every document, and freeze the normaliser on reference documents."""
     language_model, rater = load_scorers(cfg, root)
     columns = [*language_model.features, *rater.features]
@@ -135,9 +131,7 @@ def read_scale(cfg: PoolConfig) -> Normaliser:
     if not (folder / POOL_FILE).is_file():
         raise PoolError(f"pool.scores.scale_of={folder} is no prepared pool: it has no {POOL_FILE}.")
     stored = read_json(folder / POOL_FILE)["normaliser"]
-    normaliser = Normaliser(
-        tuple(stored["features"]), tuple(stored["mean"]), tuple(stored["sd"]), stored["identity"]
-    )
+    normaliser = Normaliser(tuple(stored["features"]), tuple(stored["mean"]), tuple(stored["sd"]), stored["identity"])
     length = normaliser.identity["max_length"]
     if length != cfg.scores.loss_max_length:
         raise PoolError(
@@ -151,9 +145,7 @@ def identify_scores(inputs: dict[str, Any], tokenizer_fingerprint: str) -> dict[
     """Collect what decides a score: the models' settings, tokenizer and training slice, and the version."""
     settings = inputs["scores"]
     trained_on = {
-        key: inputs[key]
-        for key in ("seed", "reference_fraction", "generator", "n_documents", "files")
-        if key in inputs
+        key: inputs[key] for key in ("seed", "reference_fraction", "generator", "n_documents", "files") if key in inputs
     }
     return {
         "version": inputs["scores_version"],
@@ -224,8 +216,4 @@ def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Pa
 
 def _load_tokenizer_of(key: str, path: str, revision: str | None) -> PreTrainedTokenizerFast:
     folder = Path(path) / TOKENIZER
-    return (
-        load_exact(folder)
-        if folder.is_dir()
-        else load_pretrained(path, revision, key=key, with_template=False)
-    )
+    return load_exact(folder) if folder.is_dir() else load_pretrained(path, revision, key=key, with_template=False)

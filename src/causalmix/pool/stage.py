@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from causalmix.files import DiskFullError, read_json, write_json
+from causalmix.files import DiskFullError, read_json, sync, write_json
 
 SUMMARY = "stage.json"
 Summary = dict[str, Any]
@@ -42,9 +41,9 @@ def run_stage(root: Path, name: str, build: Callable[[Path], Summary]) -> Summar
         summary = build(temporary)
         write_json(temporary / SUMMARY, summary)
         for path in temporary.iterdir():
-            _sync(path)
+            sync(path)
         temporary.rename(folder)
-        _sync(root)
+        sync(root)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(
@@ -70,11 +69,3 @@ def lock_folder(root: Path) -> Iterator[None]:
             else:
                 leftover.unlink(missing_ok=True)
         yield
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -81,8 +81,7 @@ def check_domains(cfg: PoolConfig, counts: dict[str, dict[str, int]]) -> None:
     absent = [domain for domain in cfg.domains if domain not in counts]
     if absent:
         raise PoolError(
-            f"pool.domains names {name_some(absent)}, but no document has it; "
-            f"found: {', '.join(counts) or 'none'}."
+            f"pool.domains names {name_some(absent)}, but no document has it; found: {', '.join(counts) or 'none'}."
         )
     if len(counts) < 2:
         raise PoolError(
@@ -90,9 +89,7 @@ def check_domains(cfg: PoolConfig, counts: dict[str, dict[str, int]]) -> None:
             f"is its "
             f"field pool.domain_field={cfg.domain_field!r}, else its file's name (train-<domain>.jsonl.gz)."
         )
-    spent = [
-        f"{domain} ({of['documents']} documents)" for domain, of in counts.items() if not of["candidate"]
-    ]
+    spent = [f"{domain} ({of['documents']} documents)" for domain, of in counts.items() if not of["candidate"]]
     if spent:
         raise PoolError(
             f"the reference slice leaves nothing to draw in {name_some(spent)}: lower "
@@ -106,9 +103,7 @@ def check_domains(cfg: PoolConfig, counts: dict[str, dict[str, int]]) -> None:
         )
 
 
-def _count(
-    names: Sequence[str], references: Sequence[bool], domains: Sequence[str]
-) -> dict[str, dict[str, int]]:
+def _count(names: Sequence[str], references: Sequence[bool], domains: Sequence[str]) -> dict[str, dict[str, int]]:
     every = Counter(names)
     reference = Counter(name for name, kept in zip(names, references) if kept)
     return {
@@ -128,9 +123,7 @@ def build_tokenizer(folder: Path, cfg: PoolConfig, root: Path) -> Summary:
     """Train or copy the tokenizer."""
     every = itertools.chain.from_iterable(read_batches(documents_path(root)))
     chosen = itertools.compress(every, spread_reference(root, cfg.tokenizer.n_documents))
-    tokenizer = make_tokenizer(
-        cfg.tokenizer, (f"{message.content}\n" for turns in chosen for message in turns)
-    )
+    tokenizer = make_tokenizer(cfg.tokenizer, (f"{message.content}\n" for turns in chosen for message in turns))
     tokenizer.save_pretrained(folder)
     return {
         "fingerprint": fingerprint_tokenizer(tokenizer),

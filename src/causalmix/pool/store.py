@@ -149,9 +149,7 @@ def open_pool(path: Path | str) -> Pool:
         )
     facts = read_json(path / POOL_FILE)
     if facts.get("format") != FORMAT:
-        raise PoolError(
-            f"{path / POOL_FILE} has format {facts.get('format')!r}; this version reads {FORMAT}."
-        )
+        raise PoolError(f"{path / POOL_FILE} has format {facts.get('format')!r}; this version reads {FORMAT}.")
     _check_files(path, facts)
     documents, tokens = path / "documents", path / "tokens"
     dtype = np.dtype(facts["token_dtype"])

@@ -39,9 +39,7 @@ class DocumentWriter:
     def __enter__(self) -> DocumentWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: object, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: object, traceback: TracebackType | None) -> None:
         if kind is None:
             self._flush()
         with contextlib.suppress(OSError) if kind else contextlib.nullcontext():

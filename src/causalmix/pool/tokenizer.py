@@ -57,9 +57,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     special = [PAD, TURN_START, TURN_END]
     least = N_BYTES + len(special)
     if vocab_size < least:
-        raise PoolError(
-            f"pool.tokenizer.vocab_size={vocab_size} is too small: {least} (bytes and turns) is the least."
-        )
+        raise PoolError(f"pool.tokenizer.vocab_size={vocab_size} is too small: {least} (bytes and turns) is the least.")
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -112,13 +110,9 @@ def load_pretrained(
     except (OSError, ValueError, KeyError) as error:
         raise PoolError(f"no tokenizer can be loaded from {key}.path={path}: {error}") from error
     if not tokenizer.is_fast:
-        raise PoolError(
-            f"the tokenizer of {path} is a slow one: character spans, hence labels, need a fast one."
-        )
+        raise PoolError(f"the tokenizer of {path} is a slow one: character spans, hence labels, need a fast one.")
     if with_template and not tokenizer.chat_template:
-        raise PoolError(
-            f"the tokenizer of {path} has no chat template: take that of the instruction-tuned model."
-        )
+        raise PoolError(f"the tokenizer of {path} has no chat template: take that of the instruction-tuned model.")
     return tokenizer
 
 

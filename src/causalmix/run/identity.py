@@ -53,7 +53,10 @@ def describe_identity(config: dict[str, Any], pool_fingerprint: str) -> dict[str
     weights = identity["mixture"].get("weights")
     if isinstance(weights, dict):  # 1 and 1.0 are one share
         identity["mixture"]["weights"] = {domain: _as_float(share) for domain, share in weights.items()}
-    identity["pool"] = {"fingerprint": pool_fingerprint, "candidate": copy.deepcopy(config["pool"]["candidate"])}
+    identity["pool"] = {
+        "fingerprint": pool_fingerprint,
+        "candidate": copy.deepcopy(config["pool"]["candidate"]),
+    }
     identity["seed"] = config["seed"]
     identity["replicate"] = config["replicate"]
     return identity

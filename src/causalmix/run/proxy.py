@@ -90,7 +90,11 @@ def run_proxy(point: Point, run_dir: Path, workshop: Workshop) -> Record:
     (run_dir / "log" / "failure.txt").unlink(missing_ok=True)  # of an earlier attempt
     write_text(run_dir / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
     mirror = Mirror(
-        config.tracker, run_id=point.run_id, group=point.sweep_id, cohort=config.cohort, folder=run_dir / "log"
+        config.tracker,
+        run_id=point.run_id,
+        group=point.sweep_id,
+        cohort=config.cohort,
+        folder=run_dir / "log",
     )
     diary = Diary()
     try:
@@ -205,9 +209,7 @@ def build_run_design(config: Config, available: dict[str, int]) -> Design:
     )
 
 
-def _describe_design(
-    config: Config, design: Design, available: dict[str, int], workshop: Workshop
-) -> dict[str, float]:
+def _describe_design(config: Config, design: Design, available: dict[str, int], workshop: Workshop) -> dict[str, float]:
     """Mean of log T under the design itself: known before any outcome, so e(X) need not be learnt."""
     if not design.is_random:
         return {}
@@ -245,9 +247,7 @@ def _write_manifest(path: Path, pool: Pool, documents: NDArray[np.int64]) -> Non
     write_atomically(path, lambda temporary: pq.write_table(table, temporary))
 
 
-def _make_record(
-    point: Point, diary: Diary, status: str, cause: str | None, row: dict[str, Any]
-) -> Record:
+def _make_record(point: Point, diary: Diary, status: str, cause: str | None, row: dict[str, Any]) -> Record:
     wall_s = round(time.perf_counter() - diary.start, 3)
     if status == "complete":
         row = row | {

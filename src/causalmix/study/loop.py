@@ -47,7 +47,9 @@ class StudyResult:
     name: str
     folder: Path
     seconds: dict[str, float] = field(default_factory=dict)
-    mixtures: dict[str, dict[str, Any]] = field(default_factory=dict)  # arm -> mixture.json
+    mixtures: dict[str, dict[str, Any]] = field(
+        default_factory=dict
+    )  # arm (", xSIZE" after the first size) -> mixture.json
     confirmation: list[ConfirmationRow] = field(default_factory=list)
     spread: Spread | None = None
     n_runs: dict[str, int] = field(default_factory=dict)
@@ -159,7 +161,8 @@ def _answer_all(
                 )
                 mixture = read_json(folder / "mixture.json")
                 weights[size] = mixture["candidate"]
-                result.mixtures.setdefault(arm, {**mixture, "file": str(folder / "mixture.json")})
+                key = arm if size == study["confirm_sizes"][0] else f"{arm}, x{size}"
+                result.mixtures[key] = {**mixture, "file": str(folder / "mixture.json"), "size": size}
             arms[arm] = _Arm(weights, answers[0], list(states) if name == first else [target])
             result.main_arm = result.main_arm or arm
     return arms

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from causalmix.study.loop import StudyResult
-from causalmix.study.tables import describe_seconds, describe_spread, describe_verdicts, list_confirmation, list_mixtures
+from causalmix.study.tables import (
+    describe_seconds,
+    describe_spread,
+    describe_verdicts,
+    list_confirmation,
+    list_mixtures,
+)
 
 
 def write_page(result: StudyResult, plain: dict[str, Any], arguments: Sequence[str]) -> str:

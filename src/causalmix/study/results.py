@@ -63,9 +63,7 @@ def summarise_confirmation(frame: pd.DataFrame) -> list[ConfirmationRow]:
     """
     rows = []
     for (target, size), group in frame.groupby(["target", "size"], sort=False):
-        by_arm = {
-            str(arm): part.set_index("seed").sort_index() for arm, part in group.groupby("arm", sort=False)
-        }
+        by_arm = {str(arm): part.set_index("seed").sort_index() for arm, part in group.groupby("arm", sort=False)}
         for arm, part in by_arm.items():
             gains = [mean_and_se(part["outcome"] - by_arm[name]["outcome"]) for name in ("equal", "natural")]
             rows.append(

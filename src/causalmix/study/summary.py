@@ -19,7 +19,10 @@ def present(result: StudyResult, plain: dict[str, Any], arguments: Sequence[str]
     """Print a study's answer, and write the page that ``study.docs_file`` names."""
     console = Console(width=max(Console().width, 150))  # tables in a log file are as wide as they need
     mixture = result.mixtures[result.main_arm]
-    for title, rows in (("Mixtures", list_mixtures(result)), ("Confirmation (AvgDev, points)", list_confirmation(result))):
+    for title, rows in (
+        ("Mixtures", list_mixtures(result)),
+        ("Confirmation (AvgDev, points)", list_confirmation(result)),
+    ):
         table = Table(title=title, title_justify="left")
         for name in rows[0]:
             table.add_column(name, overflow="fold")
@@ -39,7 +42,12 @@ def present(result: StudyResult, plain: dict[str, Any], arguments: Sequence[str]
     docs_file = plain["study"]["docs_file"]
     if docs_file:
         write_text(Path(docs_file), write_page(result, plain, arguments))
-    paths = {"mixture": mixture["file"], "report": result.report, "results": result.folder / "study.json", "page": docs_file}
+    paths = {
+        "mixture": mixture["file"],
+        "report": result.report,
+        "results": result.folder / "study.json",
+        "page": docs_file,
+    }
     for name, path in paths.items():
         if path:
             console.print(f"{name + ':':9}{path}", highlight=False, soft_wrap=True)

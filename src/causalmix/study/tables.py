@@ -61,7 +61,8 @@ def describe_verdicts(result: StudyResult) -> list[str]:
     """
     sentences = []
     for row in result.confirmation:
-        mixture = result.mixtures.get(row.arm)
+        asked = (result.mixtures.get(key) for key in (row.arm, f"{row.arm}, x{row.size}"))
+        mixture = next((mixture for mixture in asked if mixture and mixture["size"] == row.size), None)
         if mixture is None or not row.arm.endswith(f" for {row.target}"):
             continue
         gain = mixture["gain"]

@@ -75,7 +75,9 @@ def open_sweep(outputs: Path, sweep_dir: str | None, runs: list[PlannedRun], swe
         _refuse_other_sweep(path, read_json(header), content)
     else:
         if path.exists() and any(path.iterdir()):
-            raise SweepError(f"sweep_dir={path} is not empty and is no sweep (it has no sweep.json); name another folder")
+            raise SweepError(
+                f"sweep_dir={path} is not empty and is no sweep (it has no sweep.json); name another folder"
+            )
         write_json(header, content)
     return SweepFolder(path=path, sweep_id=sweep_id)
 
@@ -111,9 +113,7 @@ def read_points(path: Path) -> dict[str, dict[str, Any]]:
     content = read_json(path)
     if content.get("format") != FORMAT:
         raise SweepError(f"{path} has format {content.get('format')!r}; this version reads {FORMAT}")
-    return {
-        row["run_id"]: {**row, "plain": {**content["common"], **row["plain"]}} for row in content["points"]
-    }
+    return {row["run_id"]: {**row, "plain": {**content["common"], **row["plain"]}} for row in content["points"]}
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -189,10 +190,8 @@ class LocalExecutor:
 def _close(worker: _Worker) -> None:
     assert worker.process.stdin is not None
     assert worker.process.stdout is not None
-    try:
+    with contextlib.suppress(BrokenPipeError):
         worker.process.stdin.close()  # the worker exits when it sees this
-    except BrokenPipeError:
-        pass
     try:
         worker.process.wait(timeout=5)
     except subprocess.TimeoutExpired:

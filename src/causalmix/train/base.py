@@ -19,7 +19,8 @@ from safetensors.torch import save_file
 
 from causalmix.config import ModelConfig, TrainConfig
 from causalmix.errors import TrainError
-from causalmix.train.checkpoint import hash_file, sync
+from causalmix.files import sync
+from causalmix.train.checkpoint import hash_file
 from causalmix.train.checks import to_plain
 from causalmix.train.loop import train
 from causalmix.train.model import BASE_FORMAT, build_model, check_base

@@ -25,9 +25,7 @@ class CausalMixSweeperConf:
     params: dict[str, Any] | None = field(default_factory=dict)  # sweeps written in a config file
 
 
-ConfigStore.instance().store(
-    group="hydra/sweeper", name="causalmix", node=CausalMixSweeperConf, provider="causalmix"
-)
+ConfigStore.instance().store(group="hydra/sweeper", name="causalmix", node=CausalMixSweeperConf, provider="causalmix")
 
 
 class CausalMixSweeper(Sweeper):

@@ -63,9 +63,7 @@ def count_documents(n_documents: int) -> dict[str, int]:
     return counts
 
 
-def _draw_different(
-    rng: np.random.Generator, ability: str, world: World, unseen: bool
-) -> dict[tuple[str, str], None]:
+def _draw_different(rng: np.random.Generator, ability: str, world: World, unseen: bool) -> dict[tuple[str, str], None]:
     drawn: dict[tuple[str, str], None] = {}
     for _ in range(20 * N_HELDOUT):
         question = _draw_skill(rng, ability)(rng, world)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 HIGH_ENTROPY_QUANTILE = 0.995
 VOCABULARY_CHUNK = 8192  # columns of the output layer at once
-POSITIONS_CHUNK = 4096  # rows at once: 4096 x 8192 float32 are 128 MiB
+CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}  # logits at once: what a core's cache holds; a quarter GiB
 
 
 class LanguageModelScorer:
@@ -98,9 +98,7 @@ class LanguageModelScorer:
         return rows, first_outputs
 
     @torch.inference_mode()
-    def _predict(
-        self, rows: list[NDArray[np.int64]]
-    ) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
+    def _predict(self, rows: list[NDArray[np.int64]]) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
         device = self.model.device
         ids = torch.from_numpy(pad_right(rows, pad=0)).to(device)
         lengths = torch.tensor([len(row) for row in rows], device=device)
@@ -145,8 +143,9 @@ def stream_vocabulary(
         In bits.
     """
     losses, entropies = [], []
-    for start in range(0, len(hidden), POSITIONS_CHUNK):
-        states, wanted = hidden[start : start + POSITIONS_CHUNK], targets[start : start + POSITIONS_CHUNK]
+    n_rows = max(1, CHUNK_ELEMENTS[hidden.device.type] // min(len(weight), VOCABULARY_CHUNK))
+    for start in range(0, len(hidden), n_rows):
+        states, wanted = hidden[start : start + n_rows], targets[start : start + n_rows]
         top = torch.full((len(states),), -torch.inf, dtype=torch.float32, device=states.device)
         mass, weighted = torch.zeros_like(top), torch.zeros_like(top)
         chosen = torch.zeros_like(top)
@@ -158,16 +157,16 @@ def stream_vocabulary(
             raised = torch.maximum(top, logits.amax(dim=1))
             # Where `top` is still -inf the sums are zero: exp(-inf) = 0 keeps them so.
             shrink = torch.exp(top - raised)
-            shifted = logits - raised[:, None]
-            weights = torch.exp(shifted)
-            # sum(e^(l - top) (l - top)) must follow `top` when it rises.
-            drift = torch.where(mass > 0, (top - raised) * mass, torch.zeros_like(mass))
-            weighted = shrink * (weighted + drift) + (weights * shifted).sum(dim=1)
-            mass = shrink * mass + weights.sum(dim=1)
-            top = raised
             inside = (wanted >= column) & (wanted < column + logits.shape[1])
             at = (wanted - column).clamp(0, logits.shape[1] - 1)
             chosen = torch.where(inside, logits.gather(1, at[:, None])[:, 0], chosen)
+            shifted = logits.sub_(raised[:, None])
+            weights = torch.exp(shifted)
+            # sum(e^(l - top) (l - top)) must follow `top` when it rises.
+            drift = torch.where(mass > 0, (top - raised) * mass, torch.zeros_like(mass))
+            weighted = shrink * (weighted + drift) + torch.linalg.vecdot(weights, shifted)
+            mass = shrink * mass + weights.sum(dim=1)
+            top = raised
         log_mass = torch.log(mass)
         losses.append((top + log_mass - chosen) / math.log(2))
         entropies.append((log_mass - weighted / mass) / math.log(2))

@@ -76,9 +76,7 @@ def pair_by_corruption(texts: Sequence[ScoredText], n_pairs: int, seed: int) -> 
     rng = np.random.default_rng(seed)
     usable = [text for text in texts if len(text.output.split()) >= 3]
     if not usable:
-        raise PoolError(
-            "no reference document has three words to corrupt; give pool.scores.rater.path instead."
-        )
+        raise PoolError("no reference document has three words to corrupt; give pool.scores.rater.path instead.")
     pairs: list[Pair] = []
     while len(pairs) < n_pairs:
         text = usable[int(rng.integers(len(usable)))]
@@ -168,9 +166,7 @@ def load_rater(path: str, revision: str | None = None) -> PreTrainedModel:
     except (OSError, ValueError, KeyError) as error:
         raise PoolError(f"no rater can be loaded from pool.scores.rater.path={path}: {error}") from error
     if model.config.num_labels != N_LOGITS:
-        raise PoolError(
-            f"the rater {path} has {model.config.num_labels} logits; QuRater's shape has {N_LOGITS}."
-        )
+        raise PoolError(f"the rater {path} has {model.config.num_labels} logits; QuRater's shape has {N_LOGITS}.")
     if model.config.pad_token_id is None:
         raise PoolError(f"the rater {path} has no pad_token_id in its config: batches of chunks need one.")
     return model.eval()

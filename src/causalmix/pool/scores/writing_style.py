@@ -68,8 +68,6 @@ class WritingStyleScorer:
     def _rate(self, chunks: list[NDArray[np.int64]]) -> NDArray[np.float64]:
         device, pad = self.model.device, int(self.model.config.pad_token_id)
         ids = torch.from_numpy(pad_right(chunks, pad)).to(device)
-        mask = torch.from_numpy(pad_right([np.ones(len(chunk), dtype=np.int64) for chunk in chunks], 0)).to(
-            device
-        )
+        mask = torch.from_numpy(pad_right([np.ones(len(chunk), dtype=np.int64) for chunk in chunks], 0)).to(device)
         logits = self.model(input_ids=ids, attention_mask=mask).logits[:, STYLE_LOGIT]
         return np.asarray(logits.double().cpu().numpy())

@@ -1,0 +1,92 @@
+"""The typed schema of every config group: each key, its type, its unit and what it is for.
+
+Hydra merges each YAML file of ``conf/`` into one of these dataclasses, so a key that is not here is
+refused (:func:`explain_hydra_error` adds the nearest right name). Units stand in the names.
+
+A mapping that a user gives whole on the command line (``target.state={hes: .3}``) is typed ``Any`` and
+checked where it is read: OmegaConf merges no mapping into a typed one that is null or empty.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+from causalmix.config.analysis import (
+    AnalysisConfig,
+    EstimatorConfig,
+    NuisanceConfig,
+    OutcomeConfig,
+    PolicyConfig,
+    TargetConfig,
+)
+from causalmix.config.launch import ClusterConfig, Config, MixtureConfig, ResourcesConfig, StudyConfig, TrackerConfig
+from causalmix.config.pool import (
+    CandidateConfig,
+    PoolConfig,
+    RaterConfig,
+    ReferenceLMConfig,
+    ScoresConfig,
+    TokenizerConfig,
+)
+from causalmix.config.training import BaseConfig, EvaluateConfig, LoraConfig, ModelConfig, TrainConfig
+
+__all__ = [
+    "GROUPS",
+    "AnalysisConfig",
+    "BaseConfig",
+    "CandidateConfig",
+    "ClusterConfig",
+    "Config",
+    "EstimatorConfig",
+    "EvaluateConfig",
+    "LoraConfig",
+    "MixtureConfig",
+    "ModelConfig",
+    "NuisanceConfig",
+    "OutcomeConfig",
+    "PolicyConfig",
+    "PoolConfig",
+    "RaterConfig",
+    "ReferenceLMConfig",
+    "ResourcesConfig",
+    "ScoresConfig",
+    "StudyConfig",
+    "TargetConfig",
+    "TokenizerConfig",
+    "TrackerConfig",
+    "TrainConfig",
+    "register_schemas",
+    "resolve",
+]
+
+GROUPS: dict[str, type[Any]] = {
+    "model": ModelConfig,
+    "pool": PoolConfig,
+    "mixture": MixtureConfig,
+    "policy": PolicyConfig,
+    "estimator": EstimatorConfig,
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "tracker": TrackerConfig,
+    "cluster": ClusterConfig,
+    "resources": ResourcesConfig,
+}
+
+
+def register_schemas() -> None:
+    """Register every schema with Hydra, under ``<group>/schema`` and as the two root schemas."""
+    store = ConfigStore.instance()
+    for group, node in GROUPS.items():
+        store.store(group=group, name="schema", node=node)
+    store.store(name="launch_schema", node=Config)
+    store.store(name="analysis_schema", node=AnalysisConfig)
+
+
+def resolve(config: Any) -> dict[str, Any]:
+    """Resolve a composed config to plain nested values."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}

@@ -1,0 +1,93 @@
+"""From a runs table to a mixture: ``python -m analysis``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass
+class NuisanceConfig:
+    """First-stage regressions."""
+
+    outcome: str = "lightgbm"  # E[Y | X, W]: lightgbm | ridge
+    treatment: str = "auto"  # E[Z | X, W]: design (the sampler's own) | lightgbm | ridge | auto (design, else lightgbm)
+    n_folds: int = 5
+
+
+@dataclass
+class EstimatorConfig:
+    """How theta(x), the marginal effect of log shares, is estimated."""
+
+    name: str = MISSING
+    kind: str = MISSING  # causal_forest | linear_dml | own_state | no_orthogonalisation | no_covariates
+    state: str = "pool"  # covariates X: pool (one mean a feature) | domain (one a feature and domain)
+    coordinates: str = "log"
+    log_offset: float = 0.0  # eps in log(T + eps); 0 refuses runs with a share of zero
+    per_outcome: bool = True  # fit each ability, then average
+    n_trees: int = 1000
+    min_samples_leaf: int = 10
+    max_samples: float = 0.45
+    nuisance: NuisanceConfig = field(default_factory=NuisanceConfig)
+    seed: int = 0
+
+
+@dataclass
+class PolicyConfig:
+    """How an estimate becomes a mixture."""
+
+    name: str = MISSING
+    kind: str = MISSING  # causalmix_a | causalmix_s | regmix | equal | natural | fixed | best_observed
+    region: str = "kl"  # off | kl (KL(q||T) <= rho)
+    rho: float = 0.5
+    kappa: float = 0.0  # causalmix_s: standard errors subtracted from the predicted gain
+    n_candidates: int = 100_000
+    n_best: int = 100
+    weights: Any = None  # fixed: {domain: share}
+    seed: int = 0
+
+
+@dataclass
+class TargetConfig:
+    """The pool, size and limits the mixture is wanted for."""
+
+    state: Any = None  # {feature: number} by hand, in the table's units: {hes: .3, hes.math: .1}
+    pool: str | None = None  # a prepared pool by name (below pools_dir) or its folder: its state.json
+    pools_dir: str = "outputs/pools"
+    state_file: str | None = None  # a state.json written by `causalmix pool state`
+    n_samples: int | None = None  # documents the target run trains on; null: as the sweep's runs
+    available: Any = None  # {domain: documents} in the target pool
+    repeats_max: float = 4.0
+    floor: float | None = None  # least share a domain; null: min(.02, .2 / K)
+    reference: str = "natural"  # natural | equal | fixed; what a gain is measured against
+    reference_weights: Any = None  # reference=fixed: {domain: share}
+
+
+@dataclass
+class OutcomeConfig:
+    """What is to be raised."""
+
+    name: str = "avg_dev"
+    weights: Any = None  # {ability: weight}; null: the unweighted mean of AvgDev
+
+
+@dataclass
+class AnalysisConfig:
+    """``python -m analysis``: from a runs table to a mixture."""
+
+    estimator: EstimatorConfig = MISSING
+    policy: PolicyConfig = MISSING
+    runs: str | None = None  # a sweep folder, a CSV or a Parquet file; several joined by commas
+    cohort: str = "signal"  # which runs the fit may see
+    output_dir: str = "outputs/analysis"
+    target: TargetConfig = field(default_factory=TargetConfig)
+    outcome: OutcomeConfig = field(default_factory=OutcomeConfig)
+    baselines: list[str] = field(default_factory=lambda: ["equal", "natural", "regmix"])
+    confidence: float = 0.95
+    n_refits: int = 20  # half-sample refits behind the spread of the mixture
+    allow_failed_checks: list[str] = field(default_factory=list)
+    n_threads: int = 2
+    seed: int = 0
+    report: bool = True

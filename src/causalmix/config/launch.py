@@ -1,0 +1,100 @@
+"""Runs, sweeps and studies: ``launch.py``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from causalmix.config.analysis import EstimatorConfig, PolicyConfig, TargetConfig
+from causalmix.config.pool import PoolConfig
+from causalmix.config.training import EvaluateConfig, ModelConfig, TrainConfig
+
+
+@dataclass
+class MixtureConfig:
+    """How a run's mixture is chosen."""
+
+    name: str = MISSING
+    kind: str = MISSING  # dirichlet | equal | natural | fixed | policy
+    prior: str = "natural"  # dirichlet: centre q, natural | equal
+    concentration_min: float = 0.5  # dirichlet: s is log-uniform in [min, max] * K
+    concentration_max: float = 5.0
+    floor: float | None = None  # least share of a domain; null: min(.02, .2 / K)
+    repeats_max: float = 4.0  # how often a document may be seen at most
+    weights: Any = None  # fixed, policy: {domain: share}
+    file: str | None = None  # fixed: a mixture.json; its weights are trained on
+    use_candidate: bool = False  # fixed from a file: take `candidate` where advice was withheld
+
+
+@dataclass
+class TrackerConfig:
+    """Weights & Biases mirror; the record stays the truth."""
+
+    name: str = MISSING
+    mode: str = "offline"  # offline | online | disabled
+    project: str = "causalmix"
+    entity: str | None = None
+
+
+@dataclass
+class ClusterConfig:
+    """Where runs execute. How much each needs stands in ``resources``."""
+
+    name: str = MISSING
+    kind: str = MISSING  # local
+
+
+@dataclass
+class ResourcesConfig:
+    """How much each run needs."""
+
+    name: str = MISSING
+    n_workers: int | None = None  # local processes at once; null: one a core
+    threads_per_worker: int = 1
+    timeout_min: int = 60  # a run
+
+
+@dataclass
+class StudyConfig:
+    """The whole loop: sweep, analysis, confirmation on swapped pools, report."""
+
+    name: str = "study"
+    about: str = ""  # opens the page: what is studied, on what
+    n_proxies: int = 160
+    n_anchor_mixtures: int = 6  # mixtures on one pool, each trained again and again: spread against noise
+    n_replicates: int = 3  # trainings of each anchor mixture
+    policies: dict[str, PolicyConfig] = field(default_factory=dict)  # confirmed beside the shares below
+    ablations: dict[str, EstimatorConfig] = field(default_factory=dict)  # estimators for the first policy
+    shares: list[str] = field(default_factory=lambda: ["equal", "natural"])  # equal, natural
+    targets: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)  # pool -> {domain: {score: tau}}
+    n_seeds: int = 3  # trainings of each mixture on each target
+    confirm_model: ModelConfig | None = None  # the larger model
+    confirm_sizes: list[int] = field(default_factory=lambda: [2])  # times the proxies' documents
+    docs_file: str | None = None  # a Markdown page written from what was measured
+
+
+@dataclass
+class Config:
+    """``launch.py``: one run, a sweep, or the whole loop."""
+
+    model: ModelConfig = MISSING
+    pool: PoolConfig = MISSING
+    mixture: MixtureConfig = MISSING
+    policy: PolicyConfig = MISSING
+    estimator: EstimatorConfig = MISSING
+    train: TrainConfig = MISSING
+    evaluate: EvaluateConfig = MISSING
+    tracker: TrackerConfig = MISSING
+    cluster: ClusterConfig = MISSING
+    resources: ResourcesConfig = MISSING
+    seed: int = 0  # feeds separate streams for the state, the design and training
+    replicate: int = 0  # repeats training alone: same pool, state and mixture
+    cohort: str = "signal"  # signal | replicate | anchor | confirmation
+    job: str = "run"  # run | study
+    outputs: str = "outputs"  # everything this project writes
+    sweep_dir: str | None = None  # null: ${outputs}/sweeps/<fingerprint of the fixed values>
+    runs: str | None = None  # mixture=policy: the runs table the policy is fitted on
+    target: TargetConfig = field(default_factory=TargetConfig)
+    study: StudyConfig = field(default_factory=StudyConfig)
