@@ -80,6 +80,9 @@ def launch(
         os.killpg(process.pid, 9)
         stdout, stderr = process.communicate()
         raise AssertionError(f"no end after {timeout} s:\n{stdout}\n{stderr}") from None
+    except BaseException:  # Ctrl-C, or pytest's own time limit
+        os.killpg(process.pid, 9)
+        raise
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
