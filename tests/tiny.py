@@ -82,6 +82,7 @@ def launch(
         raise AssertionError(f"no end after {timeout} s:\n{stdout}\n{stderr}") from None
     except BaseException:  # Ctrl-C, or pytest's own time limit
         os.killpg(process.pid, 9)
+        process.communicate()
         raise
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 

@@ -33,6 +33,9 @@ STUDY = [
     "study.confirm_model.base.n_steps=3",
     "study.confirm_model.base.batch_rows=2",
     "study.ablations.causal_forest.n_trees=8",
+    "study.ablations.causal_forest.nuisance.outcome=ridge",  # refits by LightGBM take most of a minute
+    "estimator.nuisance.outcome=ridge",
+    "estimator.nuisance.n_folds=2",
 ]
 
 
@@ -141,7 +144,8 @@ def test_a_policy_becomes_weights_at_submission(
     folder = tmp_path / "policies"
     ended = launch(
         "-m", *TINY, f"outputs={tiny_outputs}", f"sweep_dir={folder}", "mixture=policy", "mixture.use_candidate=true",
-        f"runs={tiny_outputs / 'sweeps' / proxies}", "policy=equal,regmix", "seed=range(2)", "estimator=own_state",
+        f"runs={tiny_outputs / 'sweeps' / proxies}", "policy=equal,regmix", "seed=range(2)",
+        "estimator=own_state", "estimator.nuisance.outcome=ridge",
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.count("policy equal: ") == 1

@@ -47,9 +47,7 @@ class StudyResult:
     name: str
     folder: Path
     seconds: dict[str, float] = field(default_factory=dict)
-    mixtures: dict[str, dict[str, Any]] = field(
-        default_factory=dict
-    )  # arm (", xSIZE" after the first size) -> mixture.json
+    mixtures: dict[str, dict[str, Any]] = field(default_factory=dict)  # arm (then "arm, x8") -> mixture.json
     confirmation: list[ConfirmationRow] = field(default_factory=list)
     spread: Spread | None = None
     n_runs: dict[str, int] = field(default_factory=dict)
