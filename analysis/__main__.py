@@ -14,9 +14,7 @@ from causalmix.entry import run_command
 register_schemas()
 
 
-@hydra.main(
-    version_base="1.3", config_path=str(Path(__file__).resolve().parents[1] / "conf"), config_name="analysis"
-)
+@hydra.main(version_base="1.3", config_path=str(Path(__file__).resolve().parents[1] / "conf"), config_name="analysis")
 def main(cfg: AnalysisConfig) -> None:
     """Analyse, write and print the answer."""
     from analysis.app import run  # here, so that --help does not wait for the estimators

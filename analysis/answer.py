@@ -135,9 +135,7 @@ def refit_halves(
         return propose(fit_effects(part, light, seed + 1 + i).effects, part, target, quick).weights
 
     hidden = None if progress else True
-    with ThreadPoolExecutor(
-        max(1, n_threads)
-    ) as workers:  # each refit is whole in itself: order cannot matter
+    with ThreadPoolExecutor(max(1, n_threads)) as workers:  # each refit is whole in itself: order cannot matter
         answers = workers.map(ask, range(n_refits))
         mixtures = list(tqdm(answers, total=n_refits, desc="half-sample refits", disable=hidden, leave=False))
     stacked = np.array(mixtures)

@@ -116,9 +116,7 @@ def load_inputs(cfg: AnalysisConfig) -> tuple[AnalysisConfig, RunsTable]:
     if OmegaConf.is_config(cfg):
         cfg = cast(AnalysisConfig, OmegaConf.to_object(cast(Any, cfg)))
     if not cfg.runs:
-        raise ConfigError(
-            "runs=... is missing: a sweep folder, a .csv or a .parquet file; several joined by commas."
-        )
+        raise ConfigError("runs=... is missing: a sweep folder, a .csv or a .parquet file; several joined by commas.")
     kind = cfg.estimator.kind
     needs_state = kind not in FAMILIES or FAMILIES[kind].uses_state
     return cfg, load_runs(cfg.runs, needs_state=needs_state)

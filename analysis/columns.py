@@ -34,9 +34,7 @@ def read_numbers(frame: pd.DataFrame, columns: Sequence[str], run_ids: Sequence[
     return values
 
 
-def read_mixtures(
-    frame: pd.DataFrame, domains: tuple[str, ...], run_ids: tuple[str, ...], offset: float
-) -> Floats:
+def read_mixtures(frame: pd.DataFrame, domains: tuple[str, ...], run_ids: tuple[str, ...], offset: float) -> Floats:
     """Read T (n, K); shares off the simplex, unused or unvaried domains are refused, all offenders named."""
     if len(domains) < 2:
         raise AnalysisError(f"a mixture needs at least two domains; the table has {len(domains)}.")

@@ -27,9 +27,7 @@ def check_coordinates(name: str) -> None:
             f"estimator.coordinates={name}: all K raw shares sum to one, so their effects are not identified "
             "(a pseudo-inverse hides it and its intervals mean nothing). Take estimator.coordinates=log."
         )
-    raise AnalysisError(
-        f"estimator.coordinates={name}{nearest_name(name, NAMES)}; allowed: {', '.join(NAMES)}."
-    )
+    raise AnalysisError(f"estimator.coordinates={name}{nearest_name(name, NAMES)}; allowed: {', '.join(NAMES)}.")
 
 
 def to_log(mixtures: Floats, offset: float = 0.0) -> Floats:
@@ -53,9 +51,7 @@ def to_log(mixtures: Floats, offset: float = 0.0) -> Floats:
 
 def from_log(coordinates: Floats, offset: float = 0.0) -> Floats:
     """Invert :func:`to_log`; with ``offset`` 0 any vector is closed to the simplex by dividing by its sum."""
-    raw = (
-        np.exp(coordinates - coordinates.max(axis=-1, keepdims=True)) if offset == 0 else np.exp(coordinates)
-    )
+    raw = np.exp(coordinates - coordinates.max(axis=-1, keepdims=True)) if offset == 0 else np.exp(coordinates)
     shares = raw - offset
     return np.asarray(shares / shares.sum(axis=-1, keepdims=True))
 

@@ -86,9 +86,9 @@ def grow_summary(effects: Effects, roles: Roles, depth: int = 2) -> list[Leaf]:
     if not effects.x_names:
         return []
     theta = effects.thetas(roles.X)
-    tree = DecisionTreeRegressor(
-        max_depth=depth, min_samples_leaf=max(5, roles.n_runs // 10), random_state=0
-    ).fit(roles.X, theta)
+    tree = DecisionTreeRegressor(max_depth=depth, min_samples_leaf=max(5, roles.n_runs // 10), random_state=0).fit(
+        roles.X, theta
+    )
     leaves = tree.apply(roles.X)
     rules = _read_rules(tree.tree_, roles.x_names)
     return [

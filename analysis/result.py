@@ -126,9 +126,7 @@ class Analysis:
             "counts": self.counts,
             "theta": {name: asdict(interval) for name, interval in zip(self.domains, self.theta)},
             "exchange": {
-                source: {
-                    name: _number(self.moves[j, k]) for k, name in enumerate(self.domains) if name != source
-                }
+                source: {name: _number(self.moves[j, k]) for k, name in enumerate(self.domains) if name != source}
                 for j, source in enumerate(self.domains)
             },
             "baselines": {
@@ -152,8 +150,7 @@ class Analysis:
             "policy": asdict(self.policy),
             "estimator": asdict(self.estimator),
             "summary": [
-                {"rule": leaf.rule, "n_runs": leaf.n_runs, "theta": by_domain(leaf.theta)}
-                for leaf in self.summary
+                {"rule": leaf.rule, "n_runs": leaf.n_runs, "theta": by_domain(leaf.theta)} for leaf in self.summary
             ],
             "checks": [check.to_json() for check in self.checks],
             "fingerprints": self.fingerprints,

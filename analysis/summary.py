@@ -22,9 +22,7 @@ def print_answer(analysis: Analysis, paths: Mapping[str, Path], console: Console
     )
     console.print(tabulate_mixtures(analysis))
     colour = "green" if analysis.advice == GIVEN else "yellow"
-    console.print(
-        f"[{colour}]advice {analysis.advice}[/{colour}]: {escape(analysis.reason)}", highlight=False
-    )
+    console.print(f"[{colour}]advice {analysis.advice}[/{colour}]: {escape(analysis.reason)}", highlight=False)
     for check in analysis.checks:
         if check.status not in (PASSED, SKIPPED):
             said = f"{check.code} {check.status}: {check.message} {check.action}"

@@ -64,9 +64,7 @@ class Target:
     notes: tuple[str, ...]
 
 
-def build_target(
-    cfg: TargetConfig, roles: Roles, *, state_names: Sequence[str], n_samples_runs: int | None
-) -> Target:
+def build_target(cfg: TargetConfig, roles: Roles, *, state_names: Sequence[str], n_samples_runs: int | None) -> Target:
     """Read the target off the config, a state file, or the runs themselves.
 
     Parameters
@@ -125,9 +123,7 @@ def build_target(
 def read_mapping(given: object, key: str) -> dict[str, Any]:
     """Return a mapping that a user gave under ``key``, or say that it is none."""
     if not isinstance(given, Mapping) or not given:
-        raise AnalysisError(
-            f"{key}={given!r}: a mapping is wanted, for example '{key}={{name: 1, other: 2}}'."
-        )
+        raise AnalysisError(f"{key}={given!r}: a mapping is wanted, for example '{key}={{name: 1, other: 2}}'.")
     return {str(name): value for name, value in given.items()}
 
 
@@ -135,11 +131,7 @@ def flatten_state(given: Mapping[str, Any]) -> dict[str, Any]:
     """Turn ``{hes: {math: .1}}`` into ``{hes.math: .1}``: both spellings are understood."""
     flat: dict[str, Any] = {}
     for name, value in given.items():
-        inner = (
-            {f"{name}.{part}": v for part, v in value.items()}
-            if isinstance(value, Mapping)
-            else {name: value}
-        )
+        inner = {f"{name}.{part}": v for part, v in value.items()} if isinstance(value, Mapping) else {name: value}
         flat |= inner
     return flat
 
@@ -150,9 +142,7 @@ def _find_state_file(cfg: TargetConfig) -> str | None:
         return cfg.state_file
     if cfg.state_file:
         raise AnalysisError("target.pool and target.state_file are both given: keep one of them.")
-    folders = (
-        [Path(cfg.pool)] if Path(cfg.pool).is_dir() else sorted(Path(cfg.pools_dir).glob(f"{cfg.pool}-*"))
-    )
+    folders = [Path(cfg.pool)] if Path(cfg.pool).is_dir() else sorted(Path(cfg.pools_dir).glob(f"{cfg.pool}-*"))
     found = [folder / "state.json" for folder in folders if (folder / "state.json").is_file()]
     if len(found) != 1:
         prepared = sorted(path.parent.name for path in Path(cfg.pools_dir).glob("*/state.json"))
@@ -210,9 +200,7 @@ def _read_state(
     return {str(name): float(value) for name, value in given.items()}
 
 
-def _read_available(
-    cfg: TargetConfig, measured: Mapping[str, Any], domains: tuple[str, ...]
-) -> dict[str, int] | None:
+def _read_available(cfg: TargetConfig, measured: Mapping[str, Any], domains: tuple[str, ...]) -> dict[str, int] | None:
     if not (cfg.available or measured.get("available")):
         return None
     given = read_mapping(cfg.available or measured["available"], "target.available")
@@ -266,8 +254,7 @@ def _choose_reference(cfg: TargetConfig, natural: Floats, domains: tuple[str, ..
     allowed = ("natural", "equal", "fixed")
     if cfg.reference not in allowed:
         raise AnalysisError(
-            f"target.reference={cfg.reference}{nearest_name(cfg.reference, allowed)}; "
-            f"allowed: {', '.join(allowed)}."
+            f"target.reference={cfg.reference}{nearest_name(cfg.reference, allowed)}; allowed: {', '.join(allowed)}."
         )
     if cfg.reference == "fixed":
         if not cfg.reference_weights:

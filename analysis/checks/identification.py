@@ -180,6 +180,4 @@ def predict_out_of_sample(regressors: Floats, targets: Floats, seed: int) -> lis
 
 
 def _all_constant(X: Floats) -> bool:
-    return X.shape[1] == 0 or bool(
-        np.all(np.ptp(X, axis=0) <= 1e-10 * np.maximum(1.0, np.abs(X).max(axis=0)))
-    )
+    return X.shape[1] == 0 or bool(np.all(np.ptp(X, axis=0) <= 1e-10 * np.maximum(1.0, np.abs(X).max(axis=0))))

@@ -33,8 +33,7 @@ class TargetSupport(Check):
             return self.skip("The estimator uses no state.")
         support = measure_support(roles, target, target.reference)
         found = (
-            f"distance {support.distance:.2f} from the mean state, 95% of runs lie within "
-            f"{support.distance_limit:.2f}"
+            f"distance {support.distance:.2f} from the mean state, 95% of runs lie within {support.distance_limit:.2f}"
         )
         if support.state_is_supported:
             return self.say(PASSED, support.distance, found.capitalize() + ".")
@@ -148,9 +147,7 @@ class RankAgreement(Check):
         rho = float(spearmanr(predicted, evidence.roles.Y).statistic)
         found = f"Spearman {rho:.3f} over {evidence.roles.n_runs} runs (the paper reports .756 on 64)"
         if rho < RANK_LEAST:
-            return self.say(
-                WARNING, rho, f"Weak: {found}.", "Run more of the sweep, or reduce the seed noise."
-            )
+            return self.say(WARNING, rho, f"Weak: {found}.", "Run more of the sweep, or reduce the seed noise.")
         return self.say(PASSED, rho, found + ".")
 
 

@@ -61,6 +61,4 @@ def stop_at(blocking: Sequence[CheckResult]) -> None:
         return
     said = " ".join(f"[{result.code}] {result.message} {result.action}" for result in blocking)
     codes = ",".join(result.code for result in blocking)
-    raise AnalysisError(
-        f"{said} To go on all the same, and have it said in the report: allow_failed_checks=[{codes}]."
-    )
+    raise AnalysisError(f"{said} To go on all the same, and have it said in the report: allow_failed_checks=[{codes}].")

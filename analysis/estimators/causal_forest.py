@@ -44,8 +44,7 @@ class ForestEffects(Effects):
         n_domains = len(self.domains)
         # Influence of each tree on the weighted theta: sum_a w_a J_a^-1 (J_at theta_a - alpha_at).
         influence = sum(
-            weight * _influence(forest, X)[:, :, :n_domains]
-            for weight, forest in zip(self._weights, self._forests)
+            weight * _influence(forest, X)[:, :, :n_domains] for weight, forest in zip(self._weights, self._forests)
         )
         assert not isinstance(influence, int)
         n_trees, m, _ = influence.shape

@@ -29,9 +29,7 @@ class Effects(ABC):
         self.domains = domains
         self.x_names = x_names
         self.log_offset = log_offset
-        self._known: dict[
-            bytes, Floats
-        ] = {}  # covariances asked for again and again: one target, many mixtures
+        self._known: dict[bytes, Floats] = {}  # covariances asked for again and again: one target, many mixtures
 
     @abstractmethod
     def thetas(self, X: Floats) -> Floats:

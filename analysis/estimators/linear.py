@@ -85,9 +85,7 @@ def fit_own_state(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed
 def fit_constant(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: int) -> Effects:
     """Fit one theta for all states, from Z alone (the state-agnostic ablation)."""
     n_domains = len(roles.domains)
-    return LinearEffects(
-        roles, residuals, lambda X: np.broadcast_to(np.eye(n_domains), (len(X), n_domains, n_domains))
-    )
+    return LinearEffects(roles, residuals, lambda X: np.broadcast_to(np.eye(n_domains), (len(X), n_domains, n_domains)))
 
 
 def _standardise(X: Floats) -> tuple[Floats, Floats]:

@@ -37,9 +37,7 @@ class Residuals:
 
     def take(self, rows: NDArray[np.int64]) -> Residuals:
         """Keep some runs."""
-        return Residuals(
-            self.outcomes[rows], self.outcomes_hat[rows], self.Z[rows], self.Z_hat[rows], self.folds[rows]
-        )
+        return Residuals(self.outcomes[rows], self.outcomes_hat[rows], self.Z[rows], self.Z_hat[rows], self.folds[rows])
 
 
 def residualise(roles: Roles, cfg: NuisanceConfig, seed: int) -> Residuals:
@@ -124,13 +122,10 @@ def _check(roles: Roles, cfg: NuisanceConfig) -> None:
     ):
         if value not in allowed:
             raise AnalysisError(
-                f"estimator.nuisance.{key}={value}{nearest_name(value, allowed)}; "
-                f"allowed: {', '.join(allowed)}."
+                f"estimator.nuisance.{key}={value}{nearest_name(value, allowed)}; allowed: {', '.join(allowed)}."
             )
     if not 2 <= cfg.n_folds <= roles.n_runs:
-        raise AnalysisError(
-            f"estimator.nuisance.n_folds={cfg.n_folds}: from 2 to the number of runs ({roles.n_runs})."
-        )
+        raise AnalysisError(f"estimator.nuisance.n_folds={cfg.n_folds}: from 2 to the number of runs ({roles.n_runs}).")
     if cfg.treatment == "design" and roles.design_mean is None:
         missing = [f"design.mean_log.{domain}" for domain in roles.domains]
         raise AnalysisError(

@@ -28,9 +28,7 @@ def propose_s(effects: Effects, roles: Roles, target: Target, cfg: PolicyConfig)
     """
     check_region(cfg)
     if not 1 <= cfg.n_best <= cfg.n_candidates:
-        raise AnalysisError(
-            f"policy.n_best={cfg.n_best}: from 1 to policy.n_candidates ({cfg.n_candidates})."
-        )
+        raise AnalysisError(f"policy.n_best={cfg.n_best}: from 1 to policy.n_candidates ({cfg.n_candidates}).")
     rng = np.random.default_rng([cfg.seed, 23])
     theta, q, box = effects.theta(target.x), target.reference, target.box
     if cfg.region == "off":
@@ -66,9 +64,7 @@ def draw_dirichlet(rng: np.random.Generator, shape: Floats, n: int) -> Floats:
     return np.asarray(drawn / drawn.sum(axis=1, keepdims=True))
 
 
-def _draw(
-    rng: np.random.Generator, centres: list[Floats], concentrations: list[float], n: int, box: Box
-) -> Floats:
+def _draw(rng: np.random.Generator, centres: list[Floats], concentrations: list[float], n: int, box: Box) -> Floats:
     """Draw ``n`` floored mixtures, split over centres and concentrations; those above a cap are dropped."""
     parts = []
     n_each = -(-n // (len(centres) * len(concentrations)))

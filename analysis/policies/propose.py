@@ -47,6 +47,4 @@ def baseline_config(name: str, like: PolicyConfig) -> PolicyConfig:
     check_kind(name, "baselines")
     if name == "regmix":
         return PolicyConfig(name=name, kind=name, n_best=128, seed=42)
-    return PolicyConfig(
-        name=name, kind=name, region=like.region, rho=like.rho, weights=like.weights, seed=like.seed
-    )
+    return PolicyConfig(name=name, kind=name, region=like.region, rho=like.rho, weights=like.weights, seed=like.seed)

@@ -73,9 +73,7 @@ def list_facts(answer: Content) -> list[dict[str, str]]:
     if answer["spread_l1"] is not None:
         note = "mean L1 distance over half-sample refits; 0 is firm, 2 the most there is"
         facts.append({"name": "How far it moves", "value": f"{answer['spread_l1']:.2f}", "note": note})
-    facts.append(
-        {"name": "Runs behind it", "value": spell_number(answer["n_runs"]), "note": _spell_design(answer)}
-    )
+    facts.append({"name": "Runs behind it", "value": spell_number(answer["n_runs"]), "note": _spell_design(answer)})
     wrong = [check for check in answer["checks"] if check["status"] in ("failed", "warning")]
     judged = [check for check in answer["checks"] if check["status"] != "not applicable"]
     value = f"{len(judged) - len(wrong)} of {len(judged)} passed"
@@ -98,9 +96,7 @@ def list_steps(answer: Content, folder: str) -> list[dict[str, str]]:
             }
         )
     else:
-        steps.append(
-            {"text": "Train on the reference: it stands in mixture.json as the weights.", "command": train}
-        )
+        steps.append({"text": "Train on the reference: it stands in mixture.json as the weights.", "command": train})
         steps.append(
             {
                 "text": "To find out whether the candidate is better all the same, train on it:",
@@ -108,9 +104,7 @@ def list_steps(answer: Content, folder: str) -> list[dict[str, str]]:
                 "mixture.use_candidate=true cohort=confirmation 'replicate=range(3)'",
             }
         )
-        steps.append(
-            {"text": "Or narrow the interval with more proxy runs; it shrinks with their square root."}
-        )
+        steps.append({"text": "Or narrow the interval with more proxy runs; it shrinks with their square root."})
     for check in answer["checks"]:
         if check["status"] in ("failed", "warning") and check["action"]:
             steps.append({"text": f"{check['code']}, {check['title']}: {check['action']}"})
@@ -121,10 +115,7 @@ def list_checks(answer: Content) -> list[dict[str, Any]]:
     """Return the checks, those that need a look first."""
     order = list(_LABELS)
     found = sorted(answer["checks"], key=lambda check: order.index(check["status"]))
-    return [
-        {**check, "tone": _LABELS[check["status"]][0], "label": _LABELS[check["status"]][1]}
-        for check in found
-    ]
+    return [{**check, "tone": _LABELS[check["status"]][0], "label": _LABELS[check["status"]][1]} for check in found]
 
 
 def spell_checks(answer: Content) -> str:
@@ -180,13 +171,9 @@ def group_curves(curves: Sequence[Curve], roles: Roles) -> list[dict[str, Any]]:
         items: list[dict[str, str | Markup]] = []
         for curve, k in panels:
             seen = roles.X[:: max(1, roles.n_runs // 120), roles.x_names.index(curve.feature)]
-            items.append(
-                {"domain": roles.domains[k], "plot": plot_curve(curve, k, roles.domains[k], seen, limits)}
-            )
+            items.append({"domain": roles.domains[k], "plot": plot_curve(curve, k, roles.domains[k], seen, limits)})
         own = any("." in curve.feature for curve, _ in panels)
-        groups.append(
-            {"title": f"{feature} of {'the domain itself' if own else 'the pool'}", "panels": items}
-        )
+        groups.append({"title": f"{feature} of {'the domain itself' if own else 'the pool'}", "panels": items})
     return groups
 
 

@@ -99,9 +99,7 @@ def state_names(features: tuple[str, ...] = FEATURES, domains: tuple[str, ...] =
     return [*features, *(f"{f}.{d}" for f in features for d in domains)]
 
 
-def make_config(
-    estimator: str = "own_state", policy: str = "causalmix_a", **changes: object
-) -> AnalysisConfig:
+def make_config(estimator: str = "own_state", policy: str = "causalmix_a", **changes: object) -> AnalysisConfig:
     """A quick analysis: few trees, no refits, no RegMix."""
     cfg = AnalysisConfig(
         estimator=EstimatorConfig(

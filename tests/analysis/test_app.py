@@ -197,7 +197,5 @@ def test_help_is_quick_and_needs_no_estimator(tmp_path):
         "print([m for m in ('econml', 'lightgbm', 'torch', 'sklearn') if m in sys.modules])"
     )
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-    loaded = subprocess.run(
-        [sys.executable, "-c", probe], env=environment, capture_output=True, text=True, check=True
-    )
+    loaded = subprocess.run([sys.executable, "-c", probe], env=environment, capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"

@@ -23,9 +23,7 @@ def leak(frame: pd.DataFrame, noise: float) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     T = frame[[f"mixture.{d}" for d in DOMAINS]].to_numpy()
     for feature in FEATURES:
-        level = (
-            np.linspace(-1, 1, len(DOMAINS)) if feature != "hes" else np.linspace(1, -1, len(DOMAINS)) ** 2
-        )
+        level = np.linspace(-1, 1, len(DOMAINS)) if feature != "hes" else np.linspace(1, -1, len(DOMAINS)) ** 2
         frame[f"state.{feature}"] = T @ level + rng.normal(0, noise, len(frame))
     return frame
 
@@ -122,9 +120,7 @@ def test_noise_without_effects_is_told():
     rng = np.random.default_rng(5)
     for column in [c for c in frame if c.startswith("outcome.") and c != "outcome.avg_dev"]:
         frame[column] = 50 + rng.normal(size=len(frame))
-    frame["outcome.avg_dev"] = frame[[c for c in frame if c.startswith("outcome.") and "avg" not in c]].mean(
-        axis=1
-    )
+    frame["outcome.avg_dev"] = frame[[c for c in frame if c.startswith("outcome.") and "avg" not in c]].mean(axis=1)
     checks, analysis = run(frame)
     assert checks["CM007"].status == WARNING
     assert checks["CM008"].status == WARNING

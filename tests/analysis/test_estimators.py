@@ -107,9 +107,7 @@ def test_the_forest_finds_a_step():
     for ability in ("coding", "following", "knowledge", "math", "safety", "reasoning"):
         step = np.where(high, 3.0, 0.0) * np.log(frame["mixture.math"])
         frame[f"outcome.{ability}"] = 50 + step + rng.normal(0, 0.3, len(frame))
-    frame["outcome.avg_dev"] = frame[[c for c in frame if c.startswith("outcome.") and "avg" not in c]].mean(
-        axis=1
-    )
+    frame["outcome.avg_dev"] = frame[[c for c in frame if c.startswith("outcome.") and "avg" not in c]].mean(axis=1)
     effects, roles = fit("causal_forest", frame)
     low, up = np.quantile(roles.X[:, 0], [0.15, 0.85])
     states = np.zeros((2, 3))
@@ -159,7 +157,7 @@ def test_least_squares_agrees_with_econml_s_linear_dml():
 
 
 def test_no_covariates_is_least_squares_of_outcome_on_logs():
-    effects, roles = fit("no_covariates", make_frame(240), nuisance=NuisanceConfig(n_folds=240))
+    effects, roles = fit("no_covariates", make_frame(240), nuisance=NuisanceConfig(n_folds=240, treatment="lightgbm"))
     # Leave-one-out means scale every residual by n / (n - 1): the slopes are those of plain least squares.
     Z = np.column_stack([np.ones(roles.n_runs), roles.Z])
     slopes = np.linalg.lstsq(Z, roles.Y, rcond=None)[0][1:]

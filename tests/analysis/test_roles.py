@@ -147,9 +147,7 @@ def test_the_order_of_rows_never_matters():
 
 def test_a_thousand_columns_do_no_harm():
     frame = make_frame(60)
-    extra = pd.DataFrame(
-        np.random.default_rng(0).normal(size=(60, 1000)), columns=[f"note.{i}" for i in range(1000)]
-    )
+    extra = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 1000)), columns=[f"note.{i}" for i in range(1000)])
     assert read(pd.concat([frame, extra], axis=1)).x_names == read(frame).x_names
 
 

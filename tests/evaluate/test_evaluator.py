@@ -24,9 +24,7 @@ from tests.evaluate.files import (
 
 torch.set_num_threads(1)
 TASKS = ["math", "math_hard", "safety", "math_unseen"]
-CONFIG = make_config(
-    dev={"math": ["math", "math_hard"], "safety": ["safety"]}, unseen={"math": ["math_unseen"]}
-)
+CONFIG = make_config(dev={"math": ["math", "math_hard"], "safety": ["safety"]}, unseen={"math": ["math_unseen"]})
 
 
 @pytest.fixture
@@ -76,9 +74,7 @@ def test_outcomes_equal_those_made_by_hand(heldout: Path, tmp_path: Path) -> Non
     assert {key: outcomes[key] for key in expected} == pytest.approx(expected, rel=1e-5)
     accuracies = {"math.math", "math.math_hard", "safety.safety", "math.math_unseen"}
     assert set(outcomes) == set(expected) | {f"accuracy.{name}" for name in accuracies}
-    assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == sorted(
-        f"{task}.json" for task in TASKS
-    )
+    assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == sorted(f"{task}.json" for task in TASKS)
     written = json.loads((tmp_path / "eval" / "safety.json").read_text())
     assert written["task"] == "safety"
     assert written["score"] == outcomes["outcome.safety"]
@@ -118,9 +114,7 @@ def test_the_limit_and_truncation_are_counted(heldout: Path) -> None:
 
 def test_tasks_that_are_not_there_are_named(heldout: Path) -> None:
     cfg = make_config(dev={"math": ["math", "mth"], "coding": ["coding"]})
-    with pytest.raises(
-        EvaluateError, match=r"no document for the tasks mth \(did you mean 'math'\?\), coding; it has"
-    ):
+    with pytest.raises(EvaluateError, match=r"no document for the tasks mth \(did you mean 'math'\?\), coding; it has"):
         make_evaluator(heldout, cfg)
 
 
@@ -134,9 +128,7 @@ def test_tasks_that_are_not_there_are_named(heldout: Path) -> None:
         ({"source": "magic"}, r"'magic' is not one of pool, lm_eval"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(
-    heldout: Path, changes: dict[str, Any], message: str
-) -> None:
+def test_settings_that_make_no_sense_are_refused(heldout: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(EvaluateError, match=message):
         make_evaluator(heldout, make_config(**changes))
 
@@ -243,6 +235,4 @@ def test_tasks_of_lm_eval_are_scored_by_the_likelihood_of_the_right_choice(own_t
     with pytest.raises(EvaluateError, match=r"no task own_c \(did you mean"):
         make_evaluator(None, make_config(source="lm_eval", include_path=str(own_tasks), dev={"x": ["own_c"]}))
     with pytest.raises(EvaluateError, match="own_unsafe run code that a model has written"):
-        make_evaluator(
-            None, make_config(source="lm_eval", include_path=str(own_tasks), dev={"x": ["own_unsafe"]})
-        )
+        make_evaluator(None, make_config(source="lm_eval", include_path=str(own_tasks), dev={"x": ["own_unsafe"]}))

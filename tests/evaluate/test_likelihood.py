@@ -112,9 +112,7 @@ def test_windows_score_every_token_once_after_all_that_fits(
 
 def test_truncated_requests_are_counted() -> None:
     lm = make_lm(max_length=8)
-    lm._loglikelihood_tokens(
-        [(("", ""), [5] * 6, [6] * 3), (("", ""), [5] * 7, [6] * 3), (("", ""), [5], [6] * 30)]
-    )
+    lm._loglikelihood_tokens([(("", ""), [5] * 6, [6] * 3), (("", ""), [5] * 7, [6] * 3), (("", ""), [5], [6] * 30)])
     assert lm.n_truncated == 2
 
 

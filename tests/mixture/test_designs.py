@@ -21,9 +21,7 @@ NATURAL = {name: count / sum(AVAILABLE.values()) for name, count in AVAILABLE.it
 
 def build(kind="dirichlet", *, available=AVAILABLE, natural=NATURAL, n_samples=800, **settings):
     cfg = MixtureConfig(name=kind, kind=kind, **settings)
-    return build_design(
-        cfg, domains=list(available), natural=natural, available=available, n_samples=n_samples
-    )
+    return build_design(cfg, domains=list(available), natural=natural, available=available, n_samples=n_samples)
 
 
 def test_every_config_file_builds_a_design():
@@ -35,9 +33,7 @@ def test_every_config_file_builds_a_design():
         cfg = OmegaConf.merge(OmegaConf.structured(MixtureConfig), content)
         if path.stem in ("fixed", "policy"):
             cfg.weights = dict.fromkeys(AVAILABLE, 0.25)
-        design = build_design(
-            cfg, domains=list(AVAILABLE), natural=NATURAL, available=AVAILABLE, n_samples=200
-        )
+        design = build_design(cfg, domains=list(AVAILABLE), natural=NATURAL, available=AVAILABLE, n_samples=200)
         assert design.name == path.stem
         assert design.is_random == (path.stem == "dirichlet")
         assert design.sample(np.random.default_rng(0)).weights.sum() == pytest.approx(1.0)
@@ -113,9 +109,7 @@ def test_concentration_is_log_uniform():
 
 def test_shapes_near_zero_still_give_mixtures():
     weights = (
-        build(n_samples=10, concentration_min=1e-4, concentration_max=1e-3)
-        .sample(np.random.default_rng(0))
-        .weights
+        build(n_samples=10, concentration_min=1e-4, concentration_max=1e-3).sample(np.random.default_rng(0)).weights
     )
     assert np.isfinite(weights).all()
     assert weights.sum() == pytest.approx(1.0)
@@ -158,9 +152,7 @@ def test_fixed_reads_a_mixture_file(tmp_path):
     path.write_text(json.dumps({"weights": equal, "candidate": candidate, "advice": "withheld"}))
     sample = build("fixed", file=str(path), n_samples=100).sample(np.random.default_rng(0))
     assert sample.weights.tolist() == list(equal.values())
-    sample = build("fixed", file=str(path), use_candidate=True, n_samples=100).sample(
-        np.random.default_rng(0)
-    )
+    sample = build("fixed", file=str(path), use_candidate=True, n_samples=100).sample(np.random.default_rng(0))
     assert sample.weights.tolist() == list(candidate.values())
 
 

@@ -84,9 +84,7 @@ def test_the_page_is_whole_and_stands_alone(html):
     assert html.startswith("<!DOCTYPE html>")
     assert {"main", "h1", "h2", "table", "caption", "figure", "figcaption", "svg"} <= set(page.tags)
     assert not {"script", "link", "img", "iframe", "object", "form", "base"} & set(page.tags)
-    assert not [
-        name for _, name, _ in page.attributes if name in ("src", "href", "srcset") or name.startswith("on")
-    ]
+    assert not [name for _, name, _ in page.attributes if name in ("src", "href", "srcset") or name.startswith("on")]
     assert not re.search(r"https?://|//\w|@import|url\(|src\s*=", html)
 
 

@@ -168,9 +168,7 @@ def test_wrong_tables_are_refused_on_reading(tmp_path, change, message, ending):
     if ending == "csv":
         frame.to_csv(path, index=False)
     else:
-        frame.astype({name: str for name in frame if frame[name].dtype == object}).to_parquet(
-            path, index=False
-        )
+        frame.astype({name: str for name in frame if frame[name].dtype == object}).to_parquet(path, index=False)
     with pytest.raises(TableError) as caught:
         load_runs(path)
     if not (ending == "parquet" and "without a run_id" in message):  # Parquet spells the hole as text here
@@ -178,9 +176,7 @@ def test_wrong_tables_are_refused_on_reading(tmp_path, change, message, ending):
 
 
 def test_every_fault_is_named_at_once():
-    frame = spoil("state.hes", math.nan)(
-        spoil("outcome.math", "x", range(12))(spoil("run_id", "007")(make_frame()))
-    )
+    frame = spoil("state.hes", math.nan)(spoil("outcome.math", "x", range(12))(spoil("run_id", "007")(make_frame())))
     with pytest.raises(TableError) as caught:
         check_schema(frame)
     for part in ("duplicate run_id: 007", "state.hes is no", "outcome.math is no", "and 2 more"):

@@ -21,9 +21,7 @@ def sum_loss_unpacked(model: PreTrainedModel, store: TokenStore) -> tuple[torch.
     """Reference: each document alone through transformers' own forward, with full logits."""
     total, n_targets = torch.zeros((), dtype=torch.float64), 0
     for index in range(len(store)):
-        tokens, labels = (
-            torch.from_numpy(part[:MAX_LENGTH].astype(np.int64)) for part in store.document(index)
-        )
+        tokens, labels = (torch.from_numpy(part[:MAX_LENGTH].astype(np.int64)) for part in store.document(index))
         log_probs = model(input_ids=tokens[None]).logits[0, :-1].log_softmax(-1)
         mask = labels[1:].bool()
         total = total - log_probs.gather(1, tokens[1:, None]).squeeze(1)[mask].sum()
@@ -39,9 +37,7 @@ def make_qwen3() -> PreTrainedModel:
     return model.double()
 
 
-@pytest.mark.parametrize(
-    "make", [lambda: make_model(dtype=torch.float64), make_qwen3], ids=["qwen2", "qwen3"]
-)
+@pytest.mark.parametrize("make", [lambda: make_model(dtype=torch.float64), make_qwen3], ids=["qwen2", "qwen3"])
 @pytest.mark.parametrize("rows_per_pass", [0, 1])
 def test_packed_equals_unpacked_in_loss_and_gradients(make: object, rows_per_pass: int) -> None:
     model = make()  # type: ignore[operator]

@@ -125,9 +125,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainError, match="checkpoint of another training"):
         run(make_config(checkpoint_every=2, lr_peak=1e-3), checkpoint_dir=tmp_path)
     with pytest.raises(TrainError, match="checkpoint of another training"):
-        train(
-            make_model(seed=9), STORE, IDS, make_config(checkpoint_every=2), seed=5, checkpoint_dir=tmp_path
-        )
+        train(make_model(seed=9), STORE, IDS, make_config(checkpoint_every=2), seed=5, checkpoint_dir=tmp_path)
     # How often it is written and logged is no part of what is trained.
     run(make_config(checkpoint_every=1, log_every=3), checkpoint_dir=tmp_path)
 
@@ -191,9 +189,7 @@ def test_long_documents_are_cut_and_counted() -> None:
 
 
 def test_a_cut_that_leaves_nothing_is_refused() -> None:
-    with pytest.raises(
-        TrainError, match=r"All 12 documents lose their targets when cut to train.max_length=3"
-    ):
+    with pytest.raises(TrainError, match=r"All 12 documents lose their targets when cut to train.max_length=3"):
         train(make_model(), STORE, IDS, make_config(max_length=3), seed=0)
 
 
@@ -202,9 +198,7 @@ def test_unknown_documents_and_bad_settings_are_refused_at_once() -> None:
         train(make_model(), STORE, np.array([0, -1, 12, 12]), make_config(), seed=0)
     with pytest.raises(TrainError, match="no documents to train on"):
         train(make_model(), STORE, np.array([], dtype=np.int64), make_config(), seed=0)
-    with pytest.raises(
-        TrainError, match=r"batch_rows=0 \(at least 1\), train.lr_peak=nan .*warmup_fraction=2"
-    ):
+    with pytest.raises(TrainError, match=r"batch_rows=0 \(at least 1\), train.lr_peak=nan .*warmup_fraction=2"):
         train(
             make_model(),
             STORE,
@@ -212,9 +206,7 @@ def test_unknown_documents_and_bad_settings_are_refused_at_once() -> None:
             make_config(batch_rows=0, lr_peak=float("nan"), warmup_fraction=2.0),
             seed=0,
         )
-    with pytest.raises(
-        TrainError, match=r"max_length=2000 \(at most the model's 1024 positions\), n_steps=0"
-    ):
+    with pytest.raises(TrainError, match=r"max_length=2000 \(at most the model's 1024 positions\), n_steps=0"):
         train(make_model(), STORE, IDS, make_config(max_length=2000), seed=0, n_steps=0)
     with pytest.raises(TrainError, match="not one of auto, cpu, cuda"):
         train(make_model(), STORE, IDS, make_config(device="tpu"), seed=0)
@@ -264,8 +256,6 @@ def test_adapters_train_and_leave_what_they_do_not_adapt() -> None:
 def test_bfloat16_follows_float32() -> None:
     _, lines = run(make_config(n_epochs=3))
     model, losses = make_model(dtype=torch.bfloat16), []
-    train(
-        model, STORE, IDS, make_config(n_epochs=3), seed=5, log=lambda values: losses.append(values["loss"])
-    )
+    train(model, STORE, IDS, make_config(n_epochs=3), seed=5, log=lambda values: losses.append(values["loss"]))
     assert model.dtype == torch.bfloat16
     assert losses == pytest.approx([line["loss"] for line in lines], abs=0.02)

@@ -72,9 +72,7 @@ def load_dataset(*, path: str, task: str, limit: int | None = None, **_: Any) ->
     """
     documents = _read_once(Path(path), Path(path).stat().st_mtime_ns)[task]
     return {
-        "test": Documents(
-            {"id": d.id, "messages": list(d.messages), "answer": d.answer} for d in documents[:limit]
-        )
+        "test": Documents({"id": d.id, "messages": list(d.messages), "answer": d.answer} for d in documents[:limit])
     }
 
 

@@ -74,9 +74,7 @@ class Evaluator:
         or one that runs code written by the model.
     """
 
-    def __init__(
-        self, cfg: EvaluateConfig, tokenizer: PreTrainedTokenizerFast, heldout_path: Path | None
-    ) -> None:
+    def __init__(self, cfg: EvaluateConfig, tokenizer: PreTrainedTokenizerFast, heldout_path: Path | None) -> None:
         self.dev = {ability: list(tasks) for ability, tasks in cfg.dev.items()}
         self.unseen = {ability: list(tasks) for ability, tasks in cfg.unseen.items()}
         self.tasks = list_tasks(self.dev, self.unseen)
@@ -178,9 +176,7 @@ def load_local_tasks(tasks: list[str], heldout_path: Path | None, limit: int | N
         For a file that is missing or damaged, or one without some of the tasks.
     """
     if heldout_path is None:
-        raise EvaluateError(
-            "This pool has no held-out file: set pool.heldout_path and prepare the pool again."
-        )
+        raise EvaluateError("This pool has no held-out file: set pool.heldout_path and prepare the pool again.")
     path = Path(heldout_path).resolve()
     known = read_heldout(path)
     missing = [f"{task}{nearest_name(task, known)}" for task in tasks if task not in known]
@@ -211,9 +207,7 @@ def load_stock_tasks(tasks: list[str], include_path: str | None) -> Loaded:
     manager = TaskManager(include_path=include_path, include_defaults=False)
     if not set(tasks) <= set(manager.all_tasks):
         manager = TaskManager(include_path=include_path, include_defaults=True)
-    unknown = [
-        f"{task}{nearest_name(task, manager.all_tasks)}" for task in tasks if task not in manager.all_tasks
-    ]
+    unknown = [f"{task}{nearest_name(task, manager.all_tasks)}" for task in tasks if task not in manager.all_tasks]
     if unknown:
         raise EvaluateError(
             f"lm-eval has no task {name_some(unknown)}. `lm-eval ls tasks` lists its tasks; "

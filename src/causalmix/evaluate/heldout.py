@@ -50,9 +50,7 @@ def read_heldout(path: Path) -> dict[str, list[Heldout]]:
         For a missing or empty file, and naming every line that cannot be used.
     """
     if not path.is_file():
-        raise EvaluateError(
-            f"There is no held-out file {path}: set pool.heldout_path and prepare the pool again."
-        )
+        raise EvaluateError(f"There is no held-out file {path}: set pool.heldout_path and prepare the pool again.")
     tasks: dict[str, list[Heldout]] = {}
     problems: list[str] = []
     seen: set[tuple[str, str]] = set()

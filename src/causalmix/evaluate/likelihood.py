@@ -81,9 +81,7 @@ class LikelihoodLM(TemplateLM):  # type: ignore[misc]
         options = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
         return list(self.tokenizer.encode(string, **options))
 
-    def apply_chat_template(
-        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
-    ) -> str:
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """Render turns with the tokenizer's template."""
         text = self.tokenizer.apply_chat_template(
             chat_history, tokenize=False, add_generation_prompt=add_generation_prompt
@@ -115,9 +113,7 @@ class LikelihoodLM(TemplateLM):  # type: ignore[misc]
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[float]:
         """Refuse: no task of ours asks for it."""
-        raise EvaluateError(
-            "Rolling likelihoods (perplexity of whole texts) are not supported: choose another task."
-        )
+        raise EvaluateError("Rolling likelihoods (perplexity of whole texts) are not supported: choose another task.")
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[str]:
         """Generate greedily through lm-eval's own model, in this process."""
@@ -196,9 +192,7 @@ class AnswerLM(LikelihoodLM):
 
     def encode_request(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """Tokenise the whole, as the pool does, and split it where the answer starts."""
-        encoding = self.tokenizer(
-            context + continuation, add_special_tokens=False, return_offsets_mapping=True
-        )
+        encoding = self.tokenizer(context + continuation, add_special_tokens=False, return_offsets_mapping=True)
         ids = list(encoding["input_ids"])
         start = next(at for at, (_, stop) in enumerate(encoding["offset_mapping"]) if stop > len(context))
         return ids[:start], ids[start:]
@@ -229,7 +223,5 @@ def _store_windows(windows: list[tuple[int, list[int], int]]) -> TokenStore:
     labels = np.zeros(offsets[-1], dtype=np.uint8)
     for stop, (_, _, n_scored) in zip(offsets[1:], windows):
         labels[stop - n_scored : stop] = 1
-    tokens = np.fromiter(
-        (token for _, ids, _ in windows for token in ids), dtype=np.int64, count=int(offsets[-1])
-    )
+    tokens = np.fromiter((token for _, ids, _ in windows for token in ids), dtype=np.int64, count=int(offsets[-1]))
     return TokenStore(tokens=tokens, labels=labels, offsets=offsets)

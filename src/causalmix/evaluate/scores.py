@@ -61,9 +61,7 @@ def score_stock(name: str, leaves: list[Any], results: dict[str, Any]) -> TaskSc
         value = _first_metric(name, results)
         return TaskScore(100 * value, None, value, n_documents, 0, [])
     documents = [
-        describe_response(gold, f"{leaf.task_name}/{gold.doc_id}")
-        for leaf in leaves
-        for gold in find_gold(leaf)
+        describe_response(gold, f"{leaf.task_name}/{gold.doc_id}") for leaf in leaves for gold in find_gold(leaf)
     ]
     n_bytes = sum(document["n_bytes"] for document in documents)
     bits_per_byte = math.fsum(document["bits"] for document in documents) / n_bytes
@@ -104,9 +102,7 @@ def find_gold(task: Any) -> Iterable[Instance]:
         choices = task.doc_to_choice(document)
         at = choices.index(target) if isinstance(target, str) and target in choices else target
         if not isinstance(at, int) or not 0 <= at < len(instances):
-            raise EvaluateError(
-                f"Task {task.task_name}: the target {target!r} is none of the choices {choices}."
-            )
+            raise EvaluateError(f"Task {task.task_name}: the target {target!r} is none of the choices {choices}.")
         yield instances[at]
 
 

@@ -47,9 +47,7 @@ def allocate(
     check_request(n_samples, available, repeats_max)
     if not isinstance(weights, Mapping):
         if np.shape(weights) != (len(domains),):
-            raise MixtureError(
-                f"{np.size(weights)} shares for {len(domains)} domains ({name_some(domains)})."
-            )
+            raise MixtureError(f"{np.size(weights)} shares for {len(domains)} domains ({name_some(domains)}).")
         weights = dict(zip(domains, np.asarray(weights, dtype=np.float64).tolist()))
     shares = validate_weights(weights, domains)
     counts = _round_largest_remainder(shares, n_samples, domains)
@@ -57,8 +55,7 @@ def allocate(
     over = [k for k in range(len(domains)) if counts[k] > most[k]]
     if over:
         named = name_some(
-            f"{domains[k]} ({counts[k]} asked; {available[domains[k]]} documents x {repeats_max:g} repeats "
-            f"= {most[k]})"
+            f"{domains[k]} ({counts[k]} asked; {available[domains[k]]} documents x {repeats_max:g} repeats = {most[k]})"
             for k in over
         )
         largest = min(math.floor(most[k] / shares[k]) for k in over)
@@ -69,9 +66,7 @@ def allocate(
     return counts
 
 
-def _round_largest_remainder(
-    shares: NDArray[np.float64], n: int, domains: tuple[str, ...]
-) -> NDArray[np.int64]:
+def _round_largest_remainder(shares: NDArray[np.float64], n: int, domains: tuple[str, ...]) -> NDArray[np.int64]:
     quotas = shares * n
     # A quota of 2.9999999999 is a 3 that met rounding: it must not compete for a leftover document.
     nearest = np.rint(quotas)

@@ -41,7 +41,5 @@ def read_mixture(path: str | Path, *, use_candidate: bool = False) -> dict[str, 
     key = "candidate" if use_candidate and content.get("advice") == "withheld" else "weights"
     weights = content.get(key)
     if not isinstance(weights, dict) or not weights:
-        raise MixtureError(
-            f"mixture.file={path}: '{key}' must be an object {{domain: share}}, not {weights!r}."
-        )
+        raise MixtureError(f"mixture.file={path}: '{key}' must be an object {{domain: share}}, not {weights!r}.")
     return weights

@@ -71,17 +71,14 @@ def validate_weights(weights: Mapping[str, float], domains: Sequence[str]) -> Fl
     wrong = [name for name, share in weights.items() if not _is_share(share)]
     if wrong:
         faults.append(
-            "a share is a finite number from 0 to 1, not "
-            + name_some(f"{name}={weights[name]!r}" for name in wrong)
+            "a share is a finite number from 0 to 1, not " + name_some(f"{name}={weights[name]!r}" for name in wrong)
         )
     else:
         total = math.fsum(weights.values())
         if abs(total - 1.0) > SUM_TOLERANCE:
             faults.append(f"the shares sum to {total:.9g}, not to 1 (tolerance {SUM_TOLERANCE:g})")
     if faults:
-        raise MixtureError(
-            f"weights refused: {'; '.join(faults)}. The pool's domains: {name_some(domains, 50)}."
-        )
+        raise MixtureError(f"weights refused: {'; '.join(faults)}. The pool's domains: {name_some(domains, 50)}.")
     return np.array([weights[name] for name in domains], dtype=np.float64) / total
 
 
@@ -90,9 +87,7 @@ def default_floor(n_domains: int) -> float:
     return min(0.02, 0.2 / n_domains)
 
 
-def feasible_box(
-    n_samples: int, available: Mapping[str, int], repeats_max: float, floor: float | None = None
-) -> Box:
+def feasible_box(n_samples: int, available: Mapping[str, int], repeats_max: float, floor: float | None = None) -> Box:
     """Say which mixtures a pool can give: a floor for every domain, a cap from its documents.
 
     Parameters
@@ -162,9 +157,7 @@ def project_to_box(reference: Floats, box: Box) -> Floats:
         domains share it evenly, up to their caps.
     """
     if reference.shape != box.floor.shape or not np.all(np.isfinite(reference)) or np.any(reference < 0):
-        raise MixtureError(
-            f"a mixture to project needs {len(box.domains)} finite shares >= 0, not {reference}."
-        )
+        raise MixtureError(f"a mixture to project needs {len(box.domains)} finite shares >= 0, not {reference}.")
     total = math.fsum(reference)
     if total <= 0:
         raise MixtureError("a mixture to project needs at least one positive share; all are zero.")

@@ -47,9 +47,7 @@ def fingerprint_frame(frame: pd.DataFrame) -> str:
     """
     rows = []
     for record in frame.to_dict(orient="records"):
-        cells = (
-            f"{name}={_spell(value)}" for name, value in sorted(record.items()) if not _is_missing(value)
-        )
+        cells = (f"{name}={_spell(value)}" for name, value in sorted(record.items()) if not _is_missing(value))
         rows.append("\x1f".join(cells))
     return hashlib.sha256("\x1e".join(sorted(rows)).encode()).hexdigest()[:16]
 
@@ -62,11 +60,7 @@ def _normalise_column(values: pd.Series, name: str) -> pd.Series:
         if all((number is None) == (cell is None) for number, cell in zip(numbers, cells)):
             filled = [number for number in numbers if number is not None]
             if filled and len(filled) == len(cells) and all(isinstance(number, int) for number in filled):
-                return (
-                    pd.Series(filled, dtype=np.int64)
-                    if _fit_int64(filled)
-                    else pd.Series(filled, dtype=object)
-                )
+                return pd.Series(filled, dtype=np.int64) if _fit_int64(filled) else pd.Series(filled, dtype=object)
             if filled or is_measured(name):
                 spelled = [math.nan if number is None else float(number) for number in numbers]
                 return pd.Series(spelled, dtype=np.float64)

@@ -66,15 +66,11 @@ def _read_row(folder: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise RecordError(f"{folder.name}: record.json holds a {type(record).__name__}, not an object")
     if record.get("format") != RECORD_FORMAT:
-        raise RecordError(
-            f"{folder.name}: record.json is of format {record.get('format')!r}, not {RECORD_FORMAT}"
-        )
+        raise RecordError(f"{folder.name}: record.json is of format {record.get('format')!r}, not {RECORD_FORMAT}")
     if record.get("run_id") != folder.name:
         raise RecordError(f"{folder.name}: record.json belongs to run {record.get('run_id')!r}")
     if record.get("status") != "complete":
-        raise RecordError(
-            f"{folder.name}: {record.get('status')} ({record.get('cause') or 'no cause given'})"
-        )
+        raise RecordError(f"{folder.name}: {record.get('status')} ({record.get('cause') or 'no cause given'})")
     row = record.get("row")
     if not isinstance(row, Mapping):
         raise RecordError(f"{folder.name}: record.json says complete but holds no row")

@@ -133,9 +133,7 @@ def write_table(frame: pd.DataFrame, path: str | Path, *, needs_state: bool = Tr
         finally:
             Path(temporary).unlink(missing_ok=True)
     except OSError as error:
-        raise TableError(
-            f"{path}: cannot be written ({error}). Free some space or give another path."
-        ) from error
+        raise TableError(f"{path}: cannot be written ({error}). Free some space or give another path.") from error
     return path
 
 

@@ -74,9 +74,7 @@ def check_schema(frame: pd.DataFrame, source: str = "runs table", *, needs_state
         faults += _find_id_faults(frame["run_id"])
     unique = [name for name in columns if columns.count(name) == 1]
     names = frame["run_id"].astype(str).tolist() if "run_id" in unique else list(range(len(frame)))
-    labels = [
-        f"row {i + 1}" if name in ("", "nan", "None", "<NA>") else str(name) for i, name in enumerate(names)
-    ]
+    labels = [f"row {i + 1}" if name in ("", "nan", "None", "<NA>") else str(name) for i, name in enumerate(names)]
     for column in filter(is_measured, unique):
         faults += _find_value_faults(frame[column], column, labels)
     if not faults:
@@ -91,9 +89,7 @@ def check_schema(frame: pd.DataFrame, source: str = "runs table", *, needs_state
 def sum_mixture(frame: pd.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Return the sum of the target shares of each row, (n,)."""
     columns = sorted(name for name in frame.columns if name.startswith("mixture."))
-    total: np.ndarray[tuple[int], np.dtype[np.float64]] = (
-        frame[columns].to_numpy(dtype=np.float64).sum(axis=1)
-    )
+    total: np.ndarray[tuple[int], np.dtype[np.float64]] = frame[columns].to_numpy(dtype=np.float64).sum(axis=1)
     return total
 
 
@@ -135,9 +131,7 @@ def _find_value_faults(values: pd.Series, column: str, labels: list[str]) -> lis
     for what, test in tests:
         bad = np.flatnonzero(test(numbers))
         if len(bad):
-            faults.append(
-                f"{column} is {what} in " + name_some(f"{labels[i]} ({values.iloc[i]})" for i in bad)
-            )
+            faults.append(f"{column} is {what} in " + name_some(f"{labels[i]} ({values.iloc[i]})" for i in bad))
     return faults
 
 

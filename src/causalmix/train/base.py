@@ -91,9 +91,7 @@ def ensure_base(
         For a pretrained model, which needs no base, or a damaged base.
     """
     if cfg.source != "config":
-        raise TrainError(
-            f"model.source={cfg.source} starts from its own weights: only model.source=config has a base."
-        )
+        raise TrainError(f"model.source={cfg.source} starts from its own weights: only model.source=config has a base.")
     fingerprint = fingerprint_base(cfg, store, doc_ids, tokenizer_fingerprint, vocab_size)
     final = root / f"{cfg.name}-{fingerprint}"
     if final.is_dir():

@@ -105,9 +105,7 @@ def load_checkpoint(
     TrainError
         For a damaged checkpoint, or one of another model, data set or setting.
     """
-    found = (
-        [path for path in folder.glob("step-*") if STEP_NAME.fullmatch(path.name)] if folder.is_dir() else []
-    )
+    found = [path for path in folder.glob("step-*") if STEP_NAME.fullmatch(path.name)] if folder.is_dir() else []
     if not found:
         return None
     newest = max(found, key=lambda path: path.name)

@@ -88,9 +88,7 @@ def check_documents(store: TokenStore, doc_ids: NDArray[np.int64], max_length: i
         raise TrainError("There are no documents to train on.")
     missing = np.unique(doc_ids[(doc_ids < 0) | (doc_ids >= len(store))])
     if len(missing):
-        raise TrainError(
-            f"The store has documents 0 to {len(store) - 1}, but these were given: {name_some(missing)}."
-        )
+        raise TrainError(f"The store has documents 0 to {len(store) - 1}, but these were given: {name_some(missing)}.")
     distinct, place = np.unique(doc_ids, return_inverse=True)
     targets = store.count_targets(distinct, max_length)
     untargeted = distinct[targets == 0]
@@ -103,9 +101,7 @@ def check_documents(store: TokenStore, doc_ids: NDArray[np.int64], max_length: i
         )
     kept = doc_ids[targets[place] > 0]
     if len(kept) == 0:
-        raise TrainError(
-            f"All {len(doc_ids)} documents lose their targets when cut to train.max_length={max_length}."
-        )
+        raise TrainError(f"All {len(doc_ids)} documents lose their targets when cut to train.max_length={max_length}.")
     return kept
 
 

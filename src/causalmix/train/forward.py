@@ -37,9 +37,7 @@ def block_causal_mask(position_ids: torch.Tensor) -> torch.Tensor | None:
     return same.tril_()
 
 
-def hidden_states(
-    model: PreTrainedModel, input_ids: torch.Tensor, position_ids: torch.Tensor
-) -> torch.Tensor:
+def hidden_states(model: PreTrainedModel, input_ids: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
     """Run the decoder over packed rows.
 
     Returns

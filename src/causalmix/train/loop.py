@@ -130,14 +130,10 @@ def train(
     started = time.perf_counter() - state["wall_s"]
     autocast = torch.autocast(device.type, torch.bfloat16) if is_half else contextlib.nullcontext()
 
-    bar = tqdm(
-        total=n_total, initial=state["step"], desc="train", unit="step", disable=None if progress else True
-    )
+    bar = tqdm(total=n_total, initial=state["step"], desc="train", unit="step", disable=None if progress else True)
     for step in range(state["step"], n_total):
         # -- step: gradients of the mean over the target tokens of all passes
-        batches = [
-            build_batch(store, rows, cfg.max_length) for rows in split_rows(steps[step], cfg.rows_per_pass)
-        ]
+        batches = [build_batch(store, rows, cfg.max_length) for rows in split_rows(steps[step], cfg.rows_per_pass)]
         n_targets = sum(batch.n_targets for batch in batches)
         seed_dropout(cfg, seed, step)
         loss = 0.0

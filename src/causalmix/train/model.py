@@ -76,9 +76,7 @@ def check_base(path: Path) -> dict[str, Any]:
         facts = json.loads((path / "base.json").read_text())
         intact = facts["format"] == BASE_FORMAT and facts["sha256"] == hash_file(path / "model.safetensors")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainError(
-            f"The base {path} cannot be read ({error}): delete the folder, it is made again."
-        ) from error
+        raise TrainError(f"The base {path} cannot be read ({error}): delete the folder, it is made again.") from error
     if not intact:
         raise TrainError(
             f"The weights of the base {path} are not what was written: delete the folder, it is made again."
@@ -108,9 +106,7 @@ def load_base(path: Path) -> PreTrainedModel:
         model = Qwen2ForCausalLM(config)
     parameters = dict(model.named_parameters())
     if {name: p.shape for name, p in parameters.items()} != {name: w.shape for name, w in weights.items()}:
-        raise TrainError(
-            f"The weights of the base {path} do not fit its config.json: delete it, it is made again."
-        )
+        raise TrainError(f"The weights of the base {path} do not fit its config.json: delete it, it is made again.")
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.data = weights[name].clone()

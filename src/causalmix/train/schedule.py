@@ -35,9 +35,7 @@ def plan_steps(
     steps: list[Rows] = []
     epoch = 0
     while epoch < cfg.n_epochs if n_steps is None else len(steps) < n_steps:
-        plan = plan_batches(
-            lengths, doc_ids, max_length=cfg.max_length, batch_rows=cfg.batch_rows, seed=[seed, epoch]
-        )
+        plan = plan_batches(lengths, doc_ids, max_length=cfg.max_length, batch_rows=cfg.batch_rows, seed=[seed, epoch])
         steps += plan.steps
         epoch += 1
     return steps[:n_steps]

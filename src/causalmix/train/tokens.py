@@ -38,12 +38,7 @@ class TokenStore:
         if len(self.tokens) != len(self.labels):
             raise TrainError(f"The store has {len(self.tokens)} tokens but {len(self.labels)} labels.")
         offsets = self.offsets
-        if (
-            len(offsets) == 0
-            or offsets[0] != 0
-            or offsets[-1] != len(self.tokens)
-            or np.any(np.diff(offsets) < 0)
-        ):
+        if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(self.tokens) or np.any(np.diff(offsets) < 0):
             raise TrainError("The store's offsets must rise from 0 to its number of tokens.")
 
     def __len__(self) -> int:

@@ -53,9 +53,7 @@ def build_design(
         An unknown kind or prior, weights off the simplex, or domains with too few documents.
     """
     if cfg.kind not in KINDS:
-        raise MixtureError(
-            f"mixture.kind={cfg.kind}{nearest_name(cfg.kind, KINDS)}; allowed: {name_some(KINDS)}."
-        )
+        raise MixtureError(f"mixture.kind={cfg.kind}{nearest_name(cfg.kind, KINDS)}; allowed: {name_some(KINDS)}.")
     lacking = [name for name in domains if name not in available]
     if lacking:
         raise MixtureError(f"the pool names no count of documents for {name_some(lacking)}.")
@@ -63,9 +61,7 @@ def build_design(
     if cfg.kind == "dirichlet":
         return _build_dirichlet(cfg, domains, natural, counts, n_samples)
     weights = validate_weights(_choose_weights(cfg, domains, natural), domains)
-    allocate(
-        weights, n_samples, counts, cfg.repeats_max
-    )  # raises, naming the domains that cannot give as much
+    allocate(weights, n_samples, counts, cfg.repeats_max)  # raises, naming the domains that cannot give as much
     return FixedDesign(cfg.kind, tuple(domains), weights)
 
 
@@ -78,13 +74,10 @@ def _build_dirichlet(
 ) -> DirichletDesign:
     low, high = cfg.concentration_min, cfg.concentration_max
     if not (0 < low <= high and math.isfinite(high)):
-        raise MixtureError(
-            f"mixture.concentration_min={low:g}, concentration_max={high:g}: 0 < min <= max is needed."
-        )
+        raise MixtureError(f"mixture.concentration_min={low:g}, concentration_max={high:g}: 0 < min <= max is needed.")
     if cfg.prior not in ("natural", "equal"):
         raise MixtureError(
-            f"mixture.prior={cfg.prior}{nearest_name(cfg.prior, ('natural', 'equal'))}; "
-            "allowed: natural, equal."
+            f"mixture.prior={cfg.prior}{nearest_name(cfg.prior, ('natural', 'equal'))}; allowed: natural, equal."
         )
     box = feasible_box(n_samples, available, cfg.repeats_max, cfg.floor)
     centre = natural if cfg.prior == "natural" else _share_equally(domains)
@@ -98,9 +91,7 @@ def _build_dirichlet(
     return DirichletDesign(cfg.kind, box, np.asarray(reference), low, high)
 
 
-def _choose_weights(
-    cfg: MixtureConfig, domains: Sequence[str], natural: Mapping[str, float]
-) -> Mapping[str, float]:
+def _choose_weights(cfg: MixtureConfig, domains: Sequence[str], natural: Mapping[str, float]) -> Mapping[str, float]:
     if cfg.kind == "equal":
         return _share_equally(domains)
     if cfg.kind == "natural":
