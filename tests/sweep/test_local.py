@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from causalmix.config import ResourcesConfig
+from causalmix.errors import SweepError
 from causalmix.run.record import read_record
 from causalmix.sweep import local
 from causalmix.sweep.folder import SweepFolder, hold_lock
@@ -109,3 +110,9 @@ def test_an_interrupt_leaves_no_worker(
         path = tmp_path / "runs" / name / "attempts"
         if path.exists():
             assert not Path(f"/proc/{path.read_text().split()[0]}").exists()
+
+
+def test_a_broken_installation_stops_the_sweep_early(executor: local.LocalExecutor, tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match=r"6 workers died and no run ended.*signal 9.*worker-"):
+        executor.run([f"dies{at}" for at in range(100)])
+    assert len(list((tmp_path / "log").iterdir())) <= 8  # not two hundred starts

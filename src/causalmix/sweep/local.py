@@ -17,11 +17,15 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from causalmix.config import ResourcesConfig
+from causalmix.errors import SweepError
 from causalmix.run.record import Record, is_complete, write_record
 from causalmix.sweep.folder import SweepFolder
 
 WORKER = [sys.executable, "-m", "causalmix.sweep.worker"]
 ATTEMPTS = 2  # a run whose worker died is tried once more: the next death is the run's own
+
+
+STILLBORN = 6  # so many deaths before any run was complete are a broken installation, not a broken run
 
 
 @dataclass
@@ -65,12 +69,14 @@ class LocalExecutor:
         self.workers: list[_Worker] = []
         self.selector = selectors.DefaultSelector()
         self.started = 0
+        self.deaths = 0
 
     def run(self, run_ids: list[str]) -> Outcome:
         """Execute every run once, with a bar of counts, rate and time left."""
         self.pending.extend(run_ids)
         n_workers = min(self.resources.n_workers or os.cpu_count() or 1, len(run_ids))
-        bar = tqdm(total=len(run_ids), desc="runs", unit="run", smoothing=0.1, mininterval=0.5)
+        interval_s = 0.5 if sys.stderr.isatty() else 30.0  # a log wants a line now and then
+        bar = tqdm(total=len(run_ids), desc="runs", unit="run", smoothing=0.1, mininterval=interval_s)
         try:
             for _ in range(n_workers):
                 self._start_worker()
@@ -158,6 +164,12 @@ class LocalExecutor:
         self.selector.unregister(worker.process.stdout)
         self.workers.remove(worker)
         _close(worker)
+        self.deaths += 1
+        if self.deaths >= STILLBORN and not self.outcome.complete:
+            raise SweepError(
+                f"{self.deaths} workers died and no run ended: the last one, {cause}. "
+                f"Nothing is lost; what they said stands in {worker.log.name}"
+            )
         run_id = worker.run_id
         if run_id is not None:
             run_dir = self.folder.run_dir(run_id)
