@@ -76,7 +76,14 @@ class LocalExecutor:
         self.pending.extend(run_ids)
         n_workers = min(self.resources.n_workers or os.cpu_count() or 1, len(run_ids))
         interval_s = 0.5 if sys.stderr.isatty() else 30.0  # a log wants a line now and then
-        bar = tqdm(total=len(run_ids), desc="runs", unit="run", smoothing=0.1, mininterval=interval_s)
+        bar = tqdm(
+            total=len(run_ids),
+            desc="runs",
+            unit="run",
+            smoothing=0.1,
+            mininterval=interval_s,
+            maxinterval=max(10.0, interval_s),
+        )
         try:
             for _ in range(n_workers):
                 self._start_worker()
