@@ -17,7 +17,7 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from causalmix.config import register_schemas, resolve
-from causalmix.entry import run_command
+from causalmix.entry import end_with_message, run_command
 from hydra_plugins.causalmix_sweeper.sweeper import CausalMixSweeper
 
 
@@ -53,7 +53,7 @@ def main() -> int:
     register_schemas()
     Plugins.instance().register(CausalMixSweeper)
     OmegaConf.register_new_resolver("policy_weights", fit_policy_weights, use_cache=False, replace=True)
-    application = hydra.main(version_base="1.3", config_path="conf", config_name="config")(run)
+    application = hydra.main(version_base="1.3", config_path="conf", config_name="config")(end_with_message(run))
     return run_command(application, sys.argv)
 
 

@@ -9,12 +9,13 @@ import hydra
 from rich.console import Console
 
 from causalmix.config import AnalysisConfig, register_schemas
-from causalmix.entry import run_command
+from causalmix.entry import end_with_message, run_command
 
 register_schemas()
 
 
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).resolve().parents[1] / "conf"), config_name="analysis")
+@end_with_message
 def main(cfg: AnalysisConfig) -> None:
     """Analyse, write and print the answer."""
     from analysis.app import run  # here, so that --help does not wait for the estimators

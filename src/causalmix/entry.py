@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 import re
 import sys
@@ -59,6 +60,20 @@ def run_command(application: Callable[[], Any], arguments: Sequence[str]) -> int
 def sort_flags(arguments: Sequence[str]) -> list[str]:
     """Put ``-m`` first: Hydra's parser refuses it between overrides, where people type it too."""
     return sorted(arguments, key=lambda text: text not in MULTIRUN)
+
+
+def end_with_message(task: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Wrap a Hydra task so that a user's mistake ends it at once: Hydra would put a line of its own first."""
+
+    @functools.wraps(task)
+    def ended(config: Any) -> Any:
+        try:
+            return task(config)
+        except CausalMixError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(error.exit_status) from None
+
+    return ended
 
 
 def refuse_sweep_without_multirun(arguments: Sequence[str]) -> None:
