@@ -38,7 +38,7 @@ def to_log(mixtures: Floats, offset: float = 0.0) -> Floats:
     mixtures : ndarray (..., K)
         Shares; positive unless ``offset`` is.
     offset : float
-        What is added to every share (METHOD: 0 wherever the design has a positive floor).
+        What is added to every share (0 wherever the design has a positive floor).
     """
     shifted = mixtures + offset
     if np.any(shifted <= 0):

@@ -20,7 +20,7 @@ class TokenizerConfig:
 
 @dataclass
 class ReferenceLMConfig:
-    """Reference language model behind Normalized_Loss and HES (METHOD: fixed weights, one forward pass)."""
+    """Reference language model behind Normalized_Loss and HES (fixed weights, one forward pass)."""
 
     path: str | None = None  # a pretrained model; null trains a small one on the reference slice
     revision: str | None = None
