@@ -14,7 +14,7 @@ from causalmix.study.loop import StudyResult
 from causalmix.study.page import spell_command, tabulate, write_page
 from causalmix.study.results import ConfirmationRow, Spread
 from causalmix.study.summary import present
-from causalmix.study.tables import describe_verdicts, list_confirmation, list_mixtures
+from causalmix.study.tables import describe_twins, describe_verdicts, list_confirmation, list_mixtures
 from tests.plain import make_plain
 
 DOMAINS = ("coding", "math")
@@ -157,3 +157,14 @@ def test_the_terminal_ends_with_mixture_gain_table_and_paths(
         assert part in said
     assert (tmp_path / "docs" / "page.md").read_text().startswith("# Study: demo")
     assert list_figures(said) <= list_allowed(result, ".2f", ".3f", ".1f", ".0f")
+
+
+def test_mixtures_that_are_all_but_equal_show_the_noise() -> None:
+    result = make_result(3)
+    assert describe_twins(result) == []
+    result.mixtures[ARMS[1]] = {**result.mixtures[ARMS[0]]}
+    sentences = describe_twins(result)
+    assert len(sentences) == 2  # one a target
+    rows = [row for row in result.confirmation if row.target == "swap" and row.arm in ARMS]
+    assert f"differences of {abs(rows[0].mean - rows[1].mean):.2f} are noise" in sentences[0]
+    assert sentences[0] in write_page(result, make_plain(), ["experiment=demo"])

@@ -10,6 +10,7 @@ from causalmix.study.loop import StudyResult
 from causalmix.study.tables import (
     describe_seconds,
     describe_spread,
+    describe_twins,
     describe_verdicts,
     list_confirmation,
     list_mixtures,
@@ -63,7 +64,7 @@ def write_page(result: StudyResult, plain: dict[str, Any], arguments: Sequence[s
         "",
         "## Predicted and measured",
         "",
-        *(f"- {sentence}" for sentence in describe_verdicts(result)),
+        *(f"- {sentence}" for sentence in [*describe_verdicts(result), *describe_twins(result)]),
         "",
         describe_seconds(result),
         "",

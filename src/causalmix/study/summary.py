@@ -12,7 +12,7 @@ from rich.table import Table
 from causalmix.files import write_text
 from causalmix.study.loop import StudyResult
 from causalmix.study.page import write_page
-from causalmix.study.tables import describe_seconds, describe_spread, list_confirmation, list_mixtures
+from causalmix.study.tables import describe_seconds, describe_spread, describe_twins, list_confirmation, list_mixtures
 
 
 def present(result: StudyResult, plain: dict[str, Any], arguments: Sequence[str]) -> None:
@@ -38,6 +38,8 @@ def present(result: StudyResult, plain: dict[str, Any], arguments: Sequence[str]
         highlight=False,
     )
     console.print(describe_spread(result), highlight=False)
+    for sentence in describe_twins(result):
+        console.print(sentence, highlight=False)
     console.print(describe_seconds(result), highlight=False)
     docs_file = plain["study"]["docs_file"]
     if docs_file:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from causalmix.study.loop import StudyResult
+import itertools
+from typing import Any
 
+from causalmix.study.loop import StudyResult
+from causalmix.study.results import ConfirmationRow
+
+TWINS_L1 = 0.01
 Rows = list[list[str]]
 
 
@@ -61,8 +66,7 @@ def describe_verdicts(result: StudyResult) -> list[str]:
     """
     sentences = []
     for row in result.confirmation:
-        asked = (result.mixtures.get(key) for key in (row.arm, f"{row.arm}, x{row.size}"))
-        mixture = next((mixture for mixture in asked if mixture and mixture["size"] == row.size), None)
+        mixture = _find_mixture(result, row)
         if mixture is None or not row.arm.endswith(f" for {row.target}"):
             continue
         gain = mixture["gain"]
@@ -73,6 +77,34 @@ def describe_verdicts(result: StudyResult) -> list[str]:
             f"{_weigh(row.gain_equal, row.gain_equal_se)} Equal."
         )
     return sentences
+
+
+def describe_twins(result: StudyResult) -> list[str]:
+    """Name mixtures that are all but equal and what they measured: how far a difference can be noise.
+
+    Two mixtures count as equal below an L1 distance of .01, a few documents in a thousand.
+    """
+    sentences = []
+    for first, second in itertools.combinations(result.confirmation, 2):
+        if (first.target, first.size) != (second.target, second.size):
+            continue
+        one, other = _find_mixture(result, first), _find_mixture(result, second)
+        if one is None or other is None:
+            continue
+        distance = sum(abs(share - other["candidate"][name]) for name, share in one["candidate"].items())
+        if distance < TWINS_L1:
+            sentences.append(
+                f"{first.arm} and {second.arm} are all but one mixture (L1 {distance:.3f}) and measured "
+                f"{first.mean:.2f} ± {first.se:.2f} and {second.mean:.2f} ± {second.se:.2f} on {first.target}, "
+                f"x{first.size}: differences of {abs(first.mean - second.mean):.2f} are noise here."
+            )
+    return sentences
+
+
+def _find_mixture(result: StudyResult, row: ConfirmationRow) -> dict[str, Any] | None:
+    """Find the mixture that a row was trained on; None for Equal and natural shares."""
+    asked = (result.mixtures.get(key) for key in (row.arm, f"{row.arm}, x{row.size}"))
+    return next((mixture for mixture in asked if mixture and mixture["size"] == row.size), None)
 
 
 def _weigh(gain: float, se: float) -> str:
