@@ -20,6 +20,7 @@ from causalmix.sweep.folder import SweepFolder
 from causalmix.sweep.points import Inputs, find_base, identify
 from causalmix.sweep.settings import check_settings
 from causalmix.sweep.submit import run_sweep, say
+from causalmix.table.runs import write_table
 
 CONFIRMATION_SWEEPS = ["mixture", "pool.candidate", "train.n_samples"]
 
@@ -93,6 +94,8 @@ def run_study(plain: Plain, analyst: Analyst) -> StudyResult:
     signal = _read_rows(proxies, list_proxies(plain), inputs)
     noise = _read_rows(anchors, list_anchors(plain), inputs)
     result.n_runs |= {"proxies": len(signal), "anchors": len(noise)}
+    # The fit sees the runs that were asked for: the sweep's folder may hold more, of a longer study.
+    table = write_table(signal, result.folder / "runs.csv")
     result.spread = measure_spread(noise, signal)
 
     # ---- analysis: one answer a target, policy and size
@@ -101,7 +104,7 @@ def run_study(plain: Plain, analyst: Analyst) -> StudyResult:
             target: measure_target(make_target(plain, target), inputs, result.folder / "targets" / f"{target}.json")
             for target in study["targets"]
         }
-        arms = _answer_all(plain, proxies.path, states, analyst, result)
+        arms = _answer_all(plain, table, states, analyst, result)
 
     # ---- confirmation on swapped pools
     with _stage(result, "confirmation"):
