@@ -40,7 +40,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(
-                f"no space left on the disk while writing {path}; nothing that was there is lost. "
+                f"no space left on the disk ({error.strerror}) while writing {path}; nothing that was there is lost. "
                 f"Free some space and run the same command again: what is complete is not repeated."
             ) from error
         raise

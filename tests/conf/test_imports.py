@@ -38,7 +38,7 @@ MAY_KNOW = {
     "track": {"config", "errors", "files"},
     "run": {"config", "errors", "files", "mixture", "train", "pool", "evaluate", "track"},
     "sweep": {"config", "errors", "files", "mixture", "train", "pool", "run"},
-    "study": {"config", "errors", "files", "pool", "run", "sweep"},
+    "study": {"config", "errors", "files", "pool", "run", "sweep", "table"},
     "cli": {
         "config",
         "errors",

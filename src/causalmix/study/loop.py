@@ -13,11 +13,11 @@ import pandas as pd
 
 from causalmix.files import read_json, write_json
 from causalmix.run.record import read_record
-from causalmix.study.points import Plain, list_anchors, list_proxies, make_confirmation, make_target
+from causalmix.study.points import Plain, list_anchors, list_proxies, list_shares, make_confirmation, make_target
 from causalmix.study.results import ConfirmationRow, Spread, measure_spread, summarise_confirmation
 from causalmix.study.targets import measure_target
 from causalmix.sweep.folder import SweepFolder
-from causalmix.sweep.points import Inputs, find_base, identify
+from causalmix.sweep.points import Inputs, find_base, identify, plan_runs
 from causalmix.sweep.settings import check_settings
 from causalmix.sweep.submit import run_sweep, say
 from causalmix.table.runs import write_table
@@ -80,6 +80,7 @@ def run_study(plain: Plain, analyst: Analyst) -> StudyResult:
     # ---- pool, base models
     with _stage(result, "pool"):
         pool_dir = inputs.prepare_pool(plain)
+        plan_runs(_list_first_shares(plain), inputs)  # what the pool cannot give is refused now, not hours later
     with _stage(result, "base models"):
         bases: dict[str, Path | None] = {}
         find_base(plain, pool_dir, inputs, bases)
@@ -124,6 +125,16 @@ class _Arm:
     weights: dict[int, dict[str, float]]
     answer: Any
     targets: list[str]  # the main policy's mixtures are swapped: each is trained on every target
+
+
+def _list_first_shares(plain: Plain) -> list[Plain]:
+    study = plain["study"]
+    return [
+        point
+        for target in study["targets"]
+        for size in study["confirm_sizes"]
+        for _, point in list_shares(plain, target, size, seed=0)
+    ]
 
 
 def _answer_all(
@@ -175,10 +186,7 @@ def _confirm(plain: Plain, arms: dict[str, _Arm], inputs: Inputs, result: StudyR
     for target in study["targets"]:
         for size in study["confirm_sizes"]:
             for seed in range(study["n_seeds"]):
-                for share in study["shares"]:
-                    point = make_confirmation(plain, target, {}, size, seed)
-                    point["mixture"] = {**point["mixture"], "name": share, "kind": share, "weights": None}
-                    asked.append((share, target, size, point))
+                asked += [(share, target, size, point) for share, point in list_shares(plain, target, size, seed)]
                 for arm, chosen in arms.items():
                     if target not in chosen.targets:
                         continue

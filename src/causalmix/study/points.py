@@ -48,6 +48,16 @@ def make_confirmation(plain: Plain, target: str, weights: dict[str, float], size
     return change(changed, seed=seed, cohort="confirmation")
 
 
+def list_shares(plain: Plain, target: str, size: int, seed: int) -> list[tuple[str, Plain]]:
+    """Confirmation runs of the mixtures that need no fit: Equal and natural shares, each with its name."""
+    points = []
+    for share in plain["study"]["shares"]:
+        point = make_confirmation(plain, target, {}, size, seed)
+        point["mixture"] = {**point["mixture"], "name": share, "kind": share, "weights": None}
+        points.append((share, point))
+    return points
+
+
 def change(plain: Plain, **values: Any) -> Plain:
     """Copy a config with other top-level values; groups are shared, so do not change them in place."""
     return {**plain, **values}

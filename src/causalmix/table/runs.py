@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalmix.errors import TableError, name_some
+from causalmix.files import DiskFullError, write_atomically
 from causalmix.table.normal import fingerprint_frame, normalise_frame, type_columns
 from causalmix.table.records import read_records
 from causalmix.table.schema import (
@@ -120,18 +119,17 @@ def write_table(frame: pd.DataFrame, path: str | Path, *, needs_state: bool = Tr
         raise TableError(f"{path}: a runs table is written as .csv or .parquet, not '{path.suffix}'.")
     check_schema(frame, str(path), needs_state=needs_state)
     normal = normalise_frame(frame)
+
+    def write(temporary: Path) -> None:
+        if path.suffix == ".csv":
+            normal.to_csv(temporary, index=False)
+        else:
+            normal.to_parquet(temporary, index=False)
+
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        os.close(handle)
-        try:
-            if path.suffix == ".csv":
-                normal.to_csv(temporary, index=False)
-            else:
-                normal.to_parquet(temporary, index=False)
-            Path(temporary).replace(path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        write_atomically(path, write)
+    except DiskFullError as error:
+        raise TableError(str(error)) from error
     except OSError as error:
         raise TableError(f"{path}: cannot be written ({error}). Free some space or give another path.") from error
     return path
