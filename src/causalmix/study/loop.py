@@ -89,9 +89,9 @@ def run_study(plain: Plain, analyst: Analyst) -> StudyResult:
 
     # ---- proxies, and anchors for the noise
     with _stage(result, "proxies"):
-        proxies = run_sweep(list_proxies(plain), swept=["seed"])
+        proxies = run_sweep(list_proxies(plain), swept=["seed"], inputs=inputs)
     with _stage(result, "anchors"):
-        anchors = run_sweep(list_anchors(plain), swept=["seed"])
+        anchors = run_sweep(list_anchors(plain), swept=["seed"], inputs=inputs)
     signal = _read_rows(proxies, list_proxies(plain), inputs)
     noise = _read_rows(anchors, list_anchors(plain), inputs)
     result.n_runs |= {"proxies": len(signal), "anchors": len(noise)}
@@ -192,7 +192,7 @@ def _confirm(plain: Plain, arms: dict[str, _Arm], inputs: Inputs, result: StudyR
                         continue
                     point = make_confirmation(plain, target, chosen.weights[size], size, seed)
                     asked.append((arm, target, size, point))
-    folder = run_sweep([point for *_, point in asked], swept=CONFIRMATION_SWEEPS)
+    folder = run_sweep([point for *_, point in asked], swept=CONFIRMATION_SWEEPS, inputs=inputs)
     rows = []
     for arm, target, size, point in asked:
         row = _read_row(folder, point, inputs)

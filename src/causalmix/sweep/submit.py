@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from causalmix.errors import SweepError
-from causalmix.run.record import is_complete
+from causalmix.run.record import is_complete, read_record
 from causalmix.sweep.folder import SweepFolder, hold_lock, open_sweep, write_points
-from causalmix.sweep.points import Inputs, PlannedRun, find_base, plan_runs, read_git_sha, to_config
+from causalmix.sweep.points import Inputs, PlannedRun, find_base, identify, plan_runs, read_git_sha, to_config
 from causalmix.sweep.status import count_causes
 
 
-def run_sweep(points: list[dict[str, Any]], swept: list[str]) -> SweepFolder:
+def run_sweep(points: list[dict[str, Any]], swept: list[str], inputs: Inputs | None = None) -> SweepFolder:
     """Run every point that has no complete record yet.
 
     Parameters
@@ -22,6 +22,8 @@ def run_sweep(points: list[dict[str, Any]], swept: list[str]) -> SweepFolder:
         Plain resolved configs.
     swept : list of str
         The keys that differ between points by intent.
+    inputs : Inputs, optional
+        Pools that the caller has prepared already: preparing again reads every source file.
 
     Returns
     -------
@@ -32,7 +34,7 @@ def run_sweep(points: list[dict[str, Any]], swept: list[str]) -> SweepFolder:
     SweepError
         Where runs failed; their causes are grouped, and the same command tries them again.
     """
-    inputs = Inputs(Path(points[0]["outputs"]))
+    inputs = inputs or Inputs(Path(points[0]["outputs"]))
     runs = plan_runs(points, inputs)
     folder = open_sweep(inputs.outputs, points[0]["sweep_dir"], runs, swept)
     with hold_lock(folder) as lock:
@@ -45,11 +47,9 @@ def run_sweep(points: list[dict[str, Any]], swept: list[str]) -> SweepFolder:
 
 def run_single(plain: dict[str, Any]) -> None:
     """Run one point, here, and print its outcome."""
-    folder = run_sweep([plain], swept=[])
     inputs = Inputs(Path(plain["outputs"]))
-    run = plan_runs([plain], inputs)[0]
-    from causalmix.run.record import read_record
-
+    folder = run_sweep([plain], swept=[], inputs=inputs)
+    run = identify(plain, inputs)
     record = read_record(folder.run_dir(run.run_id))
     assert record is not None
     say(f"run {run.run_id}: outcome.avg_dev {record.row['outcome.avg_dev']:.3f}, {record.row['wall_s']:.1f} s")
