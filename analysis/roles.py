@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -63,6 +63,9 @@ class Roles:
         State columns left out because every run has the same value.
     log_offset : float
         eps in ``Z = log(T + eps)``.
+    others : DataFrame
+        Complete runs of the other cohorts (perturbation, grid, replicate ...): never fitted, read by the
+        baselines that need runs of their own.
     """
 
     run_ids: tuple[str, ...]
@@ -80,6 +83,7 @@ class Roles:
     randomised: bool
     constant_names: tuple[str, ...] = ()
     log_offset: float = 0.0
+    others: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def n_runs(self) -> int:
@@ -120,6 +124,16 @@ def select_cohort(frame: pd.DataFrame, cohort: str) -> pd.DataFrame:
         if kept.empty:
             found = name_some(sorted(frame["cohort"].astype(str).unique()))
             raise AnalysisError(f"cohort={cohort}: no complete run of this cohort; the table has: {found}.")
+    return kept.sort_values("run_id", kind="stable").reset_index(drop=True)
+
+
+def select_others(frame: pd.DataFrame, cohort: str) -> pd.DataFrame:
+    """Return the complete runs of every cohort but one, sorted by run id; none where the table has no cohorts."""
+    if "cohort" not in frame:
+        return frame.iloc[:0]
+    kept = frame[frame["cohort"] != cohort]
+    if "status" in kept:
+        kept = kept[kept["status"] == "complete"]
     return kept.sort_values("run_id", kind="stable").reset_index(drop=True)
 
 
@@ -176,4 +190,5 @@ def assign_roles(runs: Runs, cohort: str, estimator: EstimatorConfig, outcome: O
         randomised=same,
         constant_names=constant,
         log_offset=estimator.log_offset,
+        others=select_others(runs.frame, cohort),
     )

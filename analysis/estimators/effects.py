@@ -39,6 +39,14 @@ class Effects(ABC):
     def covariances(self, X: Floats) -> Floats:
         """Return the covariance (m, K, K) of theta at the states ``X`` (m, d), positive semi-definite."""
 
+    def thetas_by_outcome(self, X: Floats) -> Floats:
+        """Return theta of every outcome (m, A, K) at the states ``X`` (m, d); their weighted mean is ``thetas``."""
+        raise NotImplementedError(f"{type(self).__name__} does not keep its outcomes apart")
+
+    def embed(self, mixtures: Floats) -> Floats:
+        """Return the coordinates (..., K) of mixtures that theta multiplies: the effect part is ``theta' embed(T)``."""
+        return to_log(mixtures, self.log_offset)
+
     def theta(self, x: Floats) -> Floats:
         """Return theta (K,) at one state (d,)."""
         return np.asarray(self.thetas(x[None, :])[0])
@@ -52,14 +60,14 @@ class Effects(ABC):
 
     def predict(self, x: Floats, mixtures: Floats) -> Floats:
         """Return the outcome (m,) of ``mixtures`` (m, K) at state x, up to one constant, in points."""
-        return np.asarray(to_log(mixtures, self.log_offset) @ self.theta(x))
+        return np.asarray(self.embed(mixtures) @ self.theta(x))
 
     def gain(self, x: Floats, mixture: Floats, reference: Floats) -> tuple[float, float]:
         """Return the gain of ``mixture`` over ``reference`` (both (K,)) at state x, and its variance.
 
         ``d' theta`` and ``d' V d`` with ``d = z(T) - z(q)``; points and squared points.
         """
-        d = to_log(mixture, self.log_offset) - to_log(reference, self.log_offset)
+        d = self.embed(mixture) - self.embed(reference)
         return float(d @ self.theta(x)), max(float(d @ self.covariance(x) @ d), 0.0)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.coordinates import to_log
 from analysis.estimators.effects import Effects
 from analysis.policies.box_rule import divergence
 from analysis.policies.causalmix_a import check_region, solve_kl, solve_off
@@ -43,7 +42,7 @@ def propose_s(effects: Effects, roles: Roles, target: Target, cfg: PolicyConfig)
         return Proposal(q.copy(), notes=("No candidate mixture lies in the region: the reference is kept.",))
     scores = effects.predict(target.x, candidates)
     if cfg.kappa > 0:
-        d = to_log(candidates, effects.log_offset) - to_log(q, effects.log_offset)
+        d = effects.embed(candidates) - effects.embed(q)
         variance = np.einsum("mk,kj,mj->m", d, effects.covariance(target.x), d)
         scores = scores - cfg.kappa * np.sqrt(np.clip(variance, 0.0, None))
     # A stable sort: candidates that a step-wise surface cannot tell apart keep the order of their draw.
