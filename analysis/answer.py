@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from analysis.coordinates import to_log
 from analysis.estimators.effects import Effects
 from analysis.estimators.fit import fit_effects, lighten
 from analysis.policies.propose import propose
@@ -154,7 +153,7 @@ def measure_support(roles: Roles, target: Target, mixture: Floats) -> Support:
     residuals = roles.Z - design @ coefficients
     inverse = np.linalg.pinv(residuals.T @ residuals, hermitian=True)
     own = np.einsum("nk,kj,nj->n", residuals, inverse, residuals)
-    offset = to_log(mixture, roles.log_offset) - at_target @ coefficients
+    offset = roles.coordinates.transform(mixture) - at_target @ coefficients
     distance, limit, outside = _measure_state(roles, target)
     return Support(
         leverage=float(offset @ inverse @ offset),

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.columns import read_mixtures, read_numbers, read_outcomes, split_state
-from analysis.coordinates import check_coordinates, to_log
+from analysis.coordinates import Coordinates, make_coordinates
 from causalmix.config import EstimatorConfig, OutcomeConfig
 from causalmix.errors import AnalysisError, name_some
 
@@ -49,20 +49,19 @@ class Roles:
         They sum to one; what is raised is ``outcomes @ outcome_weights``.
     mixtures : ndarray (n, K)
         T, target shares.
-    Z : ndarray (n, K)
-        Log coordinates of T.
+    coordinates : Coordinates
+    Z : ndarray (n, p)
+        Coordinates of T; p = K for logs.
     X, x_names : ndarray (n, d), tuple of str
         State that effects may depend on.
     W, w_names : ndarray (n, w), tuple of str
         Further state, in the nuisances alone.
-    design_mean : ndarray (n, K) or None
+    design_mean : ndarray (n, p) or None
         The sampler's own mean of Z, where the table has it.
     randomised : bool
         The sampler's mean of Z is known and the same for every run: T was drawn independently of X.
     constant_names : tuple of str
         State columns left out because every run has the same value.
-    log_offset : float
-        eps in ``Z = log(T + eps)``.
     others : DataFrame
         Complete runs of the other cohorts (perturbation, grid, replicate ...): never fitted, read by the
         baselines that need runs of their own.
@@ -74,6 +73,7 @@ class Roles:
     outcomes: Floats
     outcome_weights: Floats
     mixtures: Floats
+    coordinates: Coordinates
     Z: Floats
     X: Floats
     x_names: tuple[str, ...]
@@ -82,7 +82,6 @@ class Roles:
     design_mean: Floats | None
     randomised: bool
     constant_names: tuple[str, ...] = ()
-    log_offset: float = 0.0
     others: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
@@ -160,12 +159,12 @@ def assign_roles(runs: Runs, cohort: str, estimator: EstimatorConfig, outcome: O
         Outcomes that are missing or not finite, shares off the simplex, a domain never used or never varied,
         one mixture in all runs, no state. Every offending run or column is named.
     """
-    check_coordinates(estimator.coordinates)
     frame = select_cohort(runs.frame, cohort)
     if frame.empty:
         raise AnalysisError("the runs table has no complete run: nothing can be fitted.")
     domains = tuple(runs.domains)
     run_ids = tuple(frame["run_id"].astype(str))
+    coordinates = make_coordinates(estimator.coordinates, max(len(domains), 2), estimator.log_offset)
     mixtures = read_mixtures(frame, domains, run_ids, estimator.log_offset)
     names, outcomes, weights = read_outcomes(frame, runs.abilities, run_ids, estimator, outcome)
     x_names, w_names, constant = split_state(frame, runs.features, domains, estimator)
@@ -181,14 +180,21 @@ def assign_roles(runs: Runs, cohort: str, estimator: EstimatorConfig, outcome: O
         outcomes=outcomes,
         outcome_weights=weights,
         mixtures=mixtures,
-        Z=to_log(mixtures, estimator.log_offset),
+        coordinates=coordinates,
+        Z=coordinates.transform(mixtures),
         X=read_numbers(frame, [f"state.{name}" for name in x_names], run_ids, "state"),
         x_names=x_names,
         W=read_numbers(frame, [f"state.{name}" for name in w_names], run_ids, "state"),
         w_names=w_names,
-        design_mean=design_mean,
+        design_mean=_transform_mean(design_mean, coordinates),
         randomised=same,
         constant_names=constant,
-        log_offset=estimator.log_offset,
         others=select_others(runs.frame, cohort),
     )
+
+
+def _transform_mean(mean_log: Floats | None, coordinates: Coordinates) -> Floats | None:
+    """Return the design's mean of Z: known where Z is linear in the logs that the sampler took the mean of."""
+    if mean_log is None or not coordinates.is_log or coordinates.offset > 0:
+        return None
+    return np.asarray(mean_log @ coordinates.basis)

@@ -27,7 +27,7 @@ class ForestEffects(Effects):
     """
 
     def __init__(self, roles: Roles, model: Any):
-        super().__init__(roles.domains, roles.x_names, roles.log_offset)
+        super().__init__(roles.domains, roles.x_names, roles.coordinates)
         self.model = model
         self._weights = roles.outcome_weights
         self._forests = model.model_final_.estimators_
@@ -36,25 +36,29 @@ class ForestEffects(Effects):
 
     def thetas(self, X: Floats) -> Floats:
         """Return theta (m, K) at ``X`` (m, d)."""
-        effects = self.model.const_marginal_effect(X).reshape(len(X), len(self._weights), len(self.domains))
-        return np.asarray(np.einsum("a,mak->mk", self._weights, effects))
+        return np.asarray(np.einsum("a,mak->mk", self._weights, self.thetas_by_outcome(X)))
+
+    def thetas_by_outcome(self, X: Floats) -> Floats:
+        """Return theta of every outcome (m, A, K) at ``X`` (m, d)."""
+        effects = self.model.const_marginal_effect(X)
+        return self.coordinates.lift(effects.reshape(len(X), len(self._weights), -1))
 
     def covariances(self, X: Floats) -> Floats:
         """Return the covariance (m, K, K), de-biased for the Monte-Carlo error of small bags."""
-        n_domains = len(self.domains)
+        n_coordinates = self.coordinates.basis.shape[1]
         # Influence of each tree on the weighted theta: sum_a w_a J_a^-1 (J_at theta_a - alpha_at).
         influence = sum(
-            weight * _influence(forest, X)[:, :, :n_domains] for weight, forest in zip(self._weights, self._forests)
+            weight * _influence(forest, X)[:, :, :n_coordinates] for weight, forest in zip(self._weights, self._forests)
         )
         assert not isinstance(influence, int)
         n_trees, m, _ = influence.shape
-        bags = influence.reshape(n_trees // SUBFOREST, SUBFOREST, m, n_domains).mean(axis=1)
+        bags = influence.reshape(n_trees // SUBFOREST, SUBFOREST, m, n_coordinates).mean(axis=1)
         between_raw = np.einsum("gmi,gmj->mij", bags, bags) / len(bags)
         total = np.einsum("tmi,tmj->mij", influence, influence) / n_trees
         mean = bags.mean(axis=0)
         between = between_raw - np.einsum("mi,mj->mij", mean, mean)
         excess = (total - between_raw) / (SUBFOREST - 1)
-        return _debias(between, excess, len(bags))
+        return self.coordinates.lift_covariance(_debias(between, excess, len(bags)))
 
     def importances(self) -> Floats:
         """Return the share (d,) of the heterogeneity that each state feature splits on."""
@@ -71,10 +75,10 @@ def fit_forest(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: i
     from econml.dml import CausalForestDML
     from sklearn.dummy import DummyRegressor
 
-    n_outcomes, n_domains = residuals.outcomes.shape[1], residuals.Z.shape[1]
+    n_outcomes, n_coordinates = residuals.outcomes.shape[1], residuals.Z.shape[1]
     model = CausalForestDML(
         model_y=DummyRegressor(strategy="constant", constant=np.zeros(n_outcomes)),
-        model_t=DummyRegressor(strategy="constant", constant=np.zeros(n_domains)),
+        model_t=DummyRegressor(strategy="constant", constant=np.zeros(n_coordinates)),
         cv=2,
         n_estimators=SUBFOREST * math.ceil(max(cfg.n_trees, 50) / SUBFOREST),
         subforest_size=SUBFOREST,

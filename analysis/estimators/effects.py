@@ -7,13 +7,16 @@ from abc import ABC, abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.coordinates import to_log
+from analysis.coordinates import Coordinates, make_coordinates
 
 Floats = NDArray[np.float64]
 
 
 class Effects(ABC):
-    """A fitted ``theta(x) = d E[Y | do(T), X = x] / d log T``, points per unit of log share.
+    """A fitted ``theta(x) = d E[Y | do(T), X = x] / d embed(T)``, points per unit of log share.
+
+    Whatever coordinates a family regresses on, it answers in the embedding of :class:`Coordinates`: the K
+    logs of the shares, or the shares themselves where the coordinates are ``tangent``.
 
     Attributes
     ----------
@@ -21,14 +24,14 @@ class Effects(ABC):
         The K domains.
     x_names : tuple of str
         The d state features that theta depends on; empty for a state-agnostic fit.
-    log_offset : float
-        eps in ``log(T + eps)``.
+    coordinates : Coordinates
+        What it was fitted on; logs of the shares where nothing is given.
     """
 
-    def __init__(self, domains: tuple[str, ...], x_names: tuple[str, ...], log_offset: float = 0.0):
+    def __init__(self, domains: tuple[str, ...], x_names: tuple[str, ...], coordinates: Coordinates | None = None):
         self.domains = domains
         self.x_names = x_names
-        self.log_offset = log_offset
+        self.coordinates = coordinates or make_coordinates("log", len(domains))
         self._known: dict[bytes, Floats] = {}  # covariances asked for again and again: one target, many mixtures
 
     @abstractmethod
@@ -40,12 +43,12 @@ class Effects(ABC):
         """Return the covariance (m, K, K) of theta at the states ``X`` (m, d), positive semi-definite."""
 
     def thetas_by_outcome(self, X: Floats) -> Floats:
-        """Return theta of every outcome (m, A, K) at the states ``X`` (m, d); their weighted mean is ``thetas``."""
-        raise NotImplementedError(f"{type(self).__name__} does not keep its outcomes apart")
+        """Return theta of every outcome (m, A, K); their weighted mean is ``thetas``. Here: of a single outcome."""
+        return self.thetas(X)[:, None, :]
 
     def embed(self, mixtures: Floats) -> Floats:
         """Return the coordinates (..., K) of mixtures that theta multiplies: the effect part is ``theta' embed(T)``."""
-        return to_log(mixtures, self.log_offset)
+        return self.coordinates.embed(mixtures)
 
     def theta(self, x: Floats) -> Floats:
         """Return theta (K,) at one state (d,)."""

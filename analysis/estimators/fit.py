@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from analysis.estimators.causal_forest import fit_forest
 from analysis.estimators.effects import Effects
-from analysis.estimators.linear import fit_constant, fit_linear, fit_own_state
+from analysis.estimators.linear import count_polynomial, fit_constant, fit_linear, fit_own_state
 from analysis.estimators.nuisances import Residuals, residualise
 from analysis.estimators.s_learner import fit_surface
 from analysis.roles import Roles
@@ -25,15 +25,16 @@ class Family:
 
     fit: Fit
     uses_state: bool
-    rows_needed: Callable[[int, int], int]  # (n_domains, n_features) -> runs
+    rows_needed: Callable[[int, int, EstimatorConfig], int]  # (n_domains, n_features, config) -> runs
 
 
 FAMILIES: dict[str, Family] = {
-    "causal_forest": Family(fit_forest, True, lambda K, d: max(40, 4 * (K + 1))),
-    "linear_dml": Family(fit_linear, True, lambda K, d: max(20, 2 * K * (1 + d))),
-    "own_state": Family(fit_own_state, True, lambda K, d: max(20, 2 * (K + max(1, d // K)))),
-    "no_orthogonalisation": Family(fit_surface, True, lambda K, d: max(40, 2 * (K + d))),
-    "no_covariates": Family(fit_constant, False, lambda K, d: max(20, 2 * (K + 1))),
+    "causal_forest": Family(fit_forest, True, lambda K, d, cfg: max(40, 4 * (K + 1))),
+    "linear_dml": Family(fit_linear, True, lambda K, d, cfg: max(20, 2 * K * count_polynomial(d, cfg.degree))),
+    "constant_dml": Family(fit_constant, True, lambda K, d, cfg: max(20, 2 * (K + 1))),
+    "own_state": Family(fit_own_state, True, lambda K, d, cfg: max(20, 2 * (K + max(1, d // K)))),
+    "no_orthogonalisation": Family(fit_surface, True, lambda K, d, cfg: max(40, 2 * (K + d))),
+    "no_covariates": Family(fit_constant, False, lambda K, d, cfg: max(20, 2 * (K + 1))),
 }
 
 
@@ -57,12 +58,12 @@ def check_estimator(roles: Roles, cfg: EstimatorConfig) -> None:
         raise AnalysisError(
             f"estimator.kind={cfg.kind}{nearest_name(cfg.kind, FAMILIES)}; allowed: {', '.join(FAMILIES)}."
         )
-    needed = FAMILIES[cfg.kind].rows_needed(len(roles.domains), len(roles.x_names))
+    needed = FAMILIES[cfg.kind].rows_needed(len(roles.domains), len(roles.x_names), cfg)
     if roles.n_runs < needed:
         raise AnalysisError(
             f"{roles.n_runs} runs are too few: estimator={cfg.kind} with {len(roles.domains)} domains and "
             f"{len(roles.x_names)} state features needs at least {needed}. Run more of the sweep"
-            + _suggest_smaller(roles, cfg.kind)
+            + _suggest_smaller(roles, cfg)
         )
 
 
@@ -90,11 +91,11 @@ def lighten(cfg: EstimatorConfig, share: float) -> EstimatorConfig:
     )
 
 
-def _suggest_smaller(roles: Roles, kind: str) -> str:
+def _suggest_smaller(roles: Roles, cfg: EstimatorConfig) -> str:
     sizes = {
-        name: family.rows_needed(len(roles.domains), len(roles.x_names))
+        name: family.rows_needed(len(roles.domains), len(roles.x_names), cfg)
         for name, family in FAMILIES.items()
-        if name != kind
+        if name != cfg.kind
     }
     enough = [f"{name} ({size})" for name, size in sizes.items() if size <= roles.n_runs]
     return f", or take one of {', '.join(enough)}." if enough else "."

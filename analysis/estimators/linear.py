@@ -1,4 +1,4 @@
-"""Families whose theta(x) is linear in its coefficients: linear_dml, own_state, no_covariates."""
+"""Families whose theta(x) is linear in its coefficients: linear_dml, constant_dml, own_state, no_covariates."""
 
 from __future__ import annotations
 
@@ -14,49 +14,78 @@ from causalmix.config import EstimatorConfig
 from causalmix.errors import AnalysisError, name_some
 
 Floats = NDArray[np.float64]
-Basis = Callable[[Floats], Floats]  # states (m, d) -> (m, K, p)
+Basis = Callable[[Floats], Floats]  # states (m, d) -> (m, p, b): p coordinates, b coefficients
 
 
 class LinearEffects(Effects):
     """``theta(x) = A(x) beta``: least squares of the outcome residual on ``z' A(x)``, HC3 covariance.
 
-    As least squares is linear in Y, fitting each ability and averaging after is the same as fitting the
-    weighted mean, which is what is done.
+    Least squares is linear in Y: the weighted mean of the abilities' fits is the fit of their weighted mean,
+    and the covariance is taken from the residuals of that mean, so abilities may be correlated.
     """
 
     def __init__(self, roles: Roles, residuals: Residuals, basis: Basis):
-        super().__init__(roles.domains, roles.x_names, roles.log_offset)
+        super().__init__(roles.domains, roles.x_names, roles.coordinates)
         self._basis = basis
-        regressors = np.einsum("nk,nkp->np", residuals.Z, basis(roles.X))
-        y = residuals.outcomes @ roles.outcome_weights
+        regressors = np.einsum("np,npb->nb", residuals.Z, basis(roles.X))
         # Pseudo-inverse with a cut-off: a direction the runs never moved in gets no effect, not a wild one.
         bread = np.linalg.pinv(regressors.T @ regressors, rcond=1e-10, hermitian=True)
-        self.beta = bread @ (regressors.T @ y)
-        leverage = np.einsum("np,pq,nq->n", regressors, bread, regressors)
+        self.betas = bread @ (regressors.T @ residuals.outcomes)  # (b, A)
+        self.beta = self.betas @ roles.outcome_weights
+        y = residuals.outcomes @ roles.outcome_weights
+        leverage = np.einsum("nb,bc,nc->n", regressors, bread, regressors)
         errors = (y - regressors @ self.beta) / np.clip(1.0 - leverage, 0.05, None)
         scores = regressors * errors[:, None]
         self.beta_covariance = bread @ (scores.T @ scores) @ bread
 
     def thetas(self, X: Floats) -> Floats:
         """Return theta (m, K) at ``X`` (m, d)."""
-        return np.asarray(self._basis(X) @ self.beta)
+        return self.coordinates.lift(self._basis(X) @ self.beta)
+
+    def thetas_by_outcome(self, X: Floats) -> Floats:
+        """Return theta of every outcome (m, A, K) at ``X`` (m, d)."""
+        return self.coordinates.lift(np.einsum("mpb,ba->map", self._basis(X), self.betas))
 
     def covariances(self, X: Floats) -> Floats:
         """Return the HC3 covariance (m, K, K) of theta at ``X`` (m, d)."""
         A = self._basis(X)
-        return clip_to_psd(np.einsum("mkp,pq,mjq->mkj", A, self.beta_covariance, A))
+        own = np.einsum("mpb,bc,mqc->mpq", A, self.beta_covariance, A)
+        return clip_to_psd(self.coordinates.lift_covariance(own))
 
 
 def fit_linear(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: int) -> Effects:
-    """Fit ``theta_k(x) = a_k + b_k' x`` (linear DML). The seed is not used: there is nothing random."""
-    centre, scale = _standardise(roles.X)
-    n_domains = len(roles.domains)
+    """Fit ``theta_k(x) = a_k + b_k' x`` (``degree`` 1), or with the squares and products of x too (2).
+
+    Least squares on ``z (x) phi(x)`` (linear double machine learning, Chernozhukov et al. 2018). The seed is
+    not used: there is nothing random.
+    """
+    expand = make_polynomial(roles.X, cfg.degree)
+    eye = np.eye(residuals.Z.shape[1])
 
     def basis(X: Floats) -> Floats:
-        phi = np.hstack([np.ones((len(X), 1)), (X - centre) / scale])
-        return np.asarray(np.einsum("kj,mp->mkjp", np.eye(n_domains), phi).reshape(len(X), n_domains, -1))
+        return np.asarray(np.einsum("pq,mf->mpqf", eye, expand(X)).reshape(len(X), len(eye), -1))
 
     return LinearEffects(roles, residuals, basis)
+
+
+def make_polynomial(X: Floats, degree: int) -> Callable[[Floats], Floats]:
+    """Return phi: states (m, d) -> (m, count): 1, x standardised as ``X`` is, and for ``degree`` 2 its products."""
+    if degree not in (1, 2):
+        raise AnalysisError(f"estimator.degree={degree}; allowed: 1 (linear in the state), 2 (quadratic).")
+    centre, scale = _standardise(X)
+
+    def expand(states: Floats) -> Floats:
+        x = (states - centre) / scale
+        first, second = np.triu_indices(x.shape[1])
+        products = [x[:, first] * x[:, second]] if degree == 2 else []
+        return np.hstack([np.ones((len(x), 1)), x, *products])
+
+    return expand
+
+
+def count_polynomial(n_features: int, degree: int) -> int:
+    """Return the number of terms of :func:`make_polynomial`."""
+    return 1 + n_features + (n_features * (n_features + 1) // 2 if degree == 2 else 0)
 
 
 def fit_own_state(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: int) -> Effects:
@@ -65,9 +94,9 @@ def fit_own_state(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed
     Raises
     ------
     AnalysisError
-        Where a feature is not known for every domain.
+        Where a feature is not known for every domain, or coordinates that mix the domains.
     """
-    columns = _find_own_columns(roles)
+    columns = find_own_columns(roles)
     centre, scale = _standardise(roles.X)
     # One scale a feature, over its domains: b is shared, so its unit must be.
     for indices in columns.T:
@@ -83,9 +112,9 @@ def fit_own_state(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed
 
 
 def fit_constant(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: int) -> Effects:
-    """Fit one theta for all states, from Z alone (the state-agnostic ablation)."""
-    n_domains = len(roles.domains)
-    return LinearEffects(roles, residuals, lambda X: np.broadcast_to(np.eye(n_domains), (len(X), n_domains, n_domains)))
+    """Fit one theta for all states (constant_dml; the state-agnostic ablation where the residuals saw no state)."""
+    eye = np.eye(residuals.Z.shape[1])
+    return LinearEffects(roles, residuals, lambda X: np.broadcast_to(eye, (len(X), *eye.shape)))
 
 
 def _standardise(X: Floats) -> tuple[Floats, Floats]:
@@ -93,8 +122,13 @@ def _standardise(X: Floats) -> tuple[Floats, Floats]:
     return X.mean(axis=0), np.where(scale > 0, scale, 1.0)
 
 
-def _find_own_columns(roles: Roles) -> NDArray[np.int64]:
+def find_own_columns(roles: Roles) -> NDArray[np.int64]:
     """Return the column of X (K, F) that holds feature f of domain k."""
+    if roles.coordinates.name != "log":
+        raise AnalysisError(
+            f"estimator.coordinates={roles.coordinates.name}: effects that depend on a domain's own state need one "
+            "coordinate a domain. Take estimator.coordinates=log."
+        )
     features = list(dict.fromkeys(name.split(".", 1)[0] for name in roles.x_names if "." in name))
     wanted = [[f"{feature}.{domain}" for feature in features] for domain in roles.domains]
     missing = [name for row in wanted for name in row if name not in roles.x_names]

@@ -47,8 +47,9 @@ def residualise(roles: Roles, cfg: NuisanceConfig, seed: int) -> Residuals:
     ----------
     roles : Roles
     cfg : NuisanceConfig
-        ``treatment=design`` takes the sampler's own mean of Z (columns ``design.mean_log.*``); ``auto`` takes
-        it where the table has it, and LightGBM where not.
+        ``treatment=design`` takes the sampler's own mean of Z (columns ``design.mean_log.*``), ``mean`` the mean
+        over the other folds, which is right where T was randomised; ``auto`` takes the first of design, mean
+        that the table allows, and LightGBM where neither.
     seed : int
         Folds and models.
 
@@ -69,8 +70,9 @@ def residualise(roles: Roles, cfg: NuisanceConfig, seed: int) -> Residuals:
         assert roles.design_mean is not None, "checked above"
         Z_hat = roles.design_mean
     else:
-        treatment = "lightgbm" if cfg.treatment == "auto" else cfg.treatment
-        Z_hat = _cross_fit(covariates, roles.Z, folds, treatment, seed + 1)
+        treatment = ("mean" if roles.randomised else "lightgbm") if cfg.treatment == "auto" else cfg.treatment
+        seen = covariates[:, :0] if treatment == "mean" else covariates
+        Z_hat = _cross_fit(seen, roles.Z, folds, treatment, seed + 1)
     return Residuals(roles.outcomes - outcomes_hat, outcomes_hat, roles.Z - Z_hat, Z_hat, folds)
 
 
@@ -118,7 +120,7 @@ def _cross_fit(covariates: Floats, targets: Floats, folds: NDArray[np.int64], ki
 def _check(roles: Roles, cfg: NuisanceConfig) -> None:
     for key, value, allowed in (
         ("outcome", cfg.outcome, MODELS),
-        ("treatment", cfg.treatment, (*MODELS, "design", "auto")),
+        ("treatment", cfg.treatment, (*MODELS, "mean", "design", "auto")),
     ):
         if value not in allowed:
             raise AnalysisError(

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.coordinates import to_log
 from analysis.estimators.effects import Effects, clip_to_psd
 from analysis.estimators.nuisances import Residuals, make_regressor
 from analysis.roles import Roles
@@ -27,7 +26,7 @@ class SurfaceEffects(Effects):
     """
 
     def __init__(self, roles: Roles, models: list[Any], halves: list[list[Any]]):
-        super().__init__(roles.domains, roles.x_names, roles.log_offset)
+        super().__init__(roles.domains, roles.x_names, roles.coordinates)
         self._weights = roles.outcome_weights
         self._models, self._halves = models, halves
         self._probes = roles.Z[:: max(1, roles.n_runs // N_PROBES)]
@@ -36,21 +35,25 @@ class SurfaceEffects(Effects):
 
     def thetas(self, X: Floats) -> Floats:
         """Return theta (m, K) at ``X`` (m, d)."""
+        return np.asarray(np.einsum("a,mak->mk", self._weights, self.thetas_by_outcome(X)))
+
+    def thetas_by_outcome(self, X: Floats) -> Floats:
+        """Return theta of every outcome (m, A, K) at ``X`` (m, d)."""
         return self._project(self._models, X)
 
     def covariances(self, X: Floats) -> Floats:
         """Return the covariance (m, K, K) over half-sample refits."""
-        deviations = np.stack([self._project(models, X) for models in self._halves])
-        deviations = deviations - self.thetas(X)
+        each = np.stack([np.einsum("a,mak->mk", self._weights, self._project(m, X)) for m in self._halves])
+        deviations = each - self.thetas(X)
         return clip_to_psd(np.einsum("bmi,bmj->mij", deviations, deviations) / len(self._halves))
 
     def predict(self, x: Floats, mixtures: Floats) -> Floats:
         """Return f(x, log T) (m,) for ``mixtures`` (m, K), points."""
-        return self._evaluate(self._models, x, to_log(mixtures, self.log_offset))
+        return self._evaluate(self._models, x, self.coordinates.transform(mixtures))
 
     def gain(self, x: Floats, mixture: Floats, reference: Floats) -> tuple[float, float]:
         """Return ``f(x, T) - f(x, q)`` and its variance over half-sample refits."""
-        pair = to_log(np.stack([mixture, reference]), self.log_offset)
+        pair = self.coordinates.transform(np.stack([mixture, reference]))
         up, down = self._evaluate(self._models, x, pair)
         each = np.array([self._evaluate(models, x, pair) for models in self._halves])
         deviations = (each[:, 0] - each[:, 1]) - (up - down)
@@ -63,8 +66,8 @@ class SurfaceEffects(Effects):
     def _project(self, models: list[Any], X: Floats) -> Floats:
         m, p = len(X), len(self._probes)
         inputs = np.hstack([np.repeat(X, p, axis=0), np.tile(self._probes, (m, 1))])
-        surface = np.stack([model.predict(inputs) for model in models], axis=1) @ self._weights
-        return np.asarray(surface.reshape(m, p) @ self._projector.T)
+        surfaces = np.stack([model.predict(inputs) for model in models]).reshape(len(models), m, p)
+        return self.coordinates.lift(np.swapaxes(surfaces @ self._projector.T, 0, 1))
 
 
 def fit_surface(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: int) -> Effects:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.coordinates import check_coordinates, from_log, log_jacobian, move_share, tabulate_moves, to_log
+from analysis.coordinates import NAMES, make_coordinates, move_share, tabulate_moves, to_log
 from causalmix.errors import AnalysisError
 
 SHARES = st.integers(2, 39).flatmap(
@@ -13,18 +13,36 @@ SHARES = st.integers(2, 39).flatmap(
 )
 
 
-@given(SHARES, st.sampled_from([0.0, 1e-3]))
-def test_log_coordinates_round_trip(shares, offset):
-    assert np.allclose(from_log(to_log(shares, offset), offset), shares, atol=1e-12)
+@given(SHARES, st.sampled_from(NAMES), st.sampled_from([0.0, 1e-3]))
+def test_coordinates_round_trip(shares, name, offset):
+    coordinates = make_coordinates(name, len(shares), offset)
+    Z = coordinates.transform(shares)
+    assert Z.shape == (len(shares) - (name not in ("log", "ilr_even")),)
+    assert np.allclose(coordinates.inverse(Z), shares, atol=1e-10)
+    assert np.allclose(coordinates.inverse(np.stack([Z, Z])), shares, atol=1e-10)
 
 
-@given(SHARES)
-def test_the_jacobian_is_the_derivative(shares):
-    step = 1e-6
+@given(SHARES, st.sampled_from(NAMES))
+def test_the_jacobian_is_the_derivative(shares, name):
+    coordinates, step = make_coordinates(name, len(shares)), 1e-6
     numeric = np.stack(
-        [(to_log(shares + step * e) - to_log(shares - step * e)) / (2 * step) for e in np.eye(len(shares))]
+        [
+            (coordinates.transform(shares + step * e) - coordinates.transform(shares - step * e)) / (2 * step)
+            for e in np.eye(len(shares))
+        ],
+        axis=1,
     )
-    assert np.allclose(log_jacobian(shares), numeric, rtol=1e-3, atol=1e-6)
+    assert np.allclose(coordinates.jacobian(shares), numeric, rtol=1e-3, atol=1e-6)
+
+
+@given(SHARES, st.sampled_from(NAMES), st.integers(0, 10))
+def test_lifted_effects_say_what_effects_on_the_coordinates_say(shares, name, seed):
+    coordinates = make_coordinates(name, len(shares))
+    effects = np.random.default_rng(seed).normal(size=coordinates.basis.shape[1])
+    lifted = coordinates.lift(effects)
+    assert np.isclose(effects @ coordinates.transform(shares), lifted @ coordinates.embed(shares))
+    covariance = coordinates.lift_covariance(np.outer(effects, effects))
+    assert np.allclose(covariance, np.outer(lifted, lifted))
 
 
 def test_moving_share_reads_as_the_formula_says():
@@ -39,9 +57,9 @@ def test_moving_share_reads_as_the_formula_says():
 
 def test_raw_shares_are_refused_with_the_reason():
     with pytest.raises(AnalysisError, match="raw shares sum to one, so their effects are not identified"):
-        check_coordinates("raw")
+        make_coordinates("raw", 5)
     with pytest.raises(AnalysisError, match=r"lgo \(did you mean 'log'\?\); allowed: log"):
-        check_coordinates("lgo")
+        make_coordinates("lgo", 5)
 
 
 def test_a_zero_share_is_refused():

@@ -164,6 +164,60 @@ def test_no_covariates_is_least_squares_of_outcome_on_logs():
     assert np.allclose(effects.theta(np.empty(0)), slopes, atol=1e-8)
 
 
+@pytest.mark.parametrize("name", ["ilr", "ilr_even", "alr"])
+def test_log_ratios_say_what_logs_say_about_every_contrast(name):
+    """A rotation of the logs is the same fit; contrasts alone lose only what all logs do together."""
+    frame = make_frame(240)
+    logs, roles = fit("linear_dml", frame)
+    other, _ = fit("linear_dml", frame, coordinates=name)
+    q, t = np.full(5, 0.2), np.array([0.4, 0.3, 0.1, 0.1, 0.1])
+    expected, estimate = logs.gain(roles.X[0], t, q)[0], other.gain(roles.X[0], t, q)[0]
+    if name == "ilr_even":
+        assert np.allclose(other.thetas(roles.X), logs.thetas(roles.X), atol=1e-8)
+    else:
+        assert np.allclose(other.thetas(roles.X).sum(axis=1), 0, atol=1e-9)
+        assert estimate == pytest.approx(expected, abs=1.0)
+
+
+def test_shares_on_the_tangent_plane_find_an_effect_that_is_linear_in_shares():
+    rng = np.random.default_rng(0)
+    frame = make_frame(300)
+    slope = np.array([4.0, 0.0, -2.0, 1.0, -3.0])
+    T = frame[[f"mixture.{d}" for d in DOMAINS]].to_numpy()
+    for ability in [c for c in frame if c.startswith("outcome.")]:
+        frame[ability] = 50 + T @ slope + rng.normal(0, 0.05, len(frame))
+    frame["outcome.avg_dev"] = frame[[c for c in frame if c.startswith("outcome.") and "avg" not in c]].mean(axis=1)
+    effects, roles = fit("constant_dml", frame, coordinates="tangent", nuisance=NuisanceConfig(outcome="ridge"))
+    assert np.allclose(effects.theta(roles.X[0]), slope - slope.mean(), atol=0.1)
+    assert roles.design_mean is None
+    assert roles.randomised
+
+
+@pytest.mark.parametrize("kind", sorted(FAMILIES))
+def test_outcomes_average_to_the_whole(kind):
+    effects, roles = fit(kind, make_frame(80))
+    each = effects.thetas_by_outcome(roles.X[:3])
+    assert each.shape == (3, roles.outcomes.shape[1], len(DOMAINS))
+    assert np.allclose(np.einsum("a,mak->mk", roles.outcome_weights, each), effects.thetas(roles.X[:3]))
+
+
+def test_a_quadratic_state_finds_what_a_line_cannot():
+    rng = np.random.default_rng(0)
+    frame = make_frame(400)
+    bend = (frame["state.hes"] / frame["state.hes"].std()) ** 2
+    moved = np.log(frame["mixture.math"]) - frame["design.mean_log.math"]
+    for ability in ("coding", "following", "knowledge", "math", "safety", "reasoning"):
+        frame[f"outcome.{ability}"] = 50 + bend * moved + rng.normal(0, 0.3, len(frame))
+    frame["outcome.avg_dev"] = frame[[c for c in frame if c.startswith("outcome.") and "avg" not in c]].mean(axis=1)
+    k = DOMAINS.index("math")
+    for degree, least, most in ((1, 0.5, 3.0), (2, 0.0, 0.4)):
+        effects, roles = fit("linear_dml", frame, degree=degree)
+        error = np.sqrt(np.mean((effects.thetas(roles.X)[:, k] - bend.to_numpy()) ** 2))
+        assert least <= error <= most
+    with pytest.raises(AnalysisError, match=r"estimator\.degree=3; allowed: 1"):
+        fit("linear_dml", frame, degree=3)
+
+
 def test_folds_are_even_and_no_run_sees_itself():
     folds = assign_folds(103, 5, seed=0)
     assert sorted(np.bincount(folds)) == [20, 20, 21, 21, 21]

@@ -13,7 +13,7 @@ class NuisanceConfig:
     """First-stage regressions."""
 
     outcome: str = "lightgbm"  # E[Y | X, W]: lightgbm | ridge
-    treatment: str = "auto"  # E[Z | X, W]: design (the sampler's own) | lightgbm | ridge | auto (design, else lightgbm)
+    treatment: str = "auto"  # E[Z | X, W]: design (the sampler's) | mean (randomised) | lightgbm | ridge | auto
     n_folds: int = 5
 
 
@@ -22,11 +22,12 @@ class EstimatorConfig:
     """How theta(x), the marginal effect of log shares, is estimated."""
 
     name: str = MISSING
-    kind: str = MISSING  # causal_forest | linear_dml | own_state | no_orthogonalisation | no_covariates
+    kind: str = MISSING  # causal_forest | linear_dml | constant_dml | own_state | gp | auto | no_orthogonalisation | ...
     state: str = "pool"  # covariates X: pool (one mean a feature) | domain (one a feature and domain)
-    coordinates: str = "log"
+    coordinates: str = "log"  # log | ilr | ilr_even | alr | tangent
     log_offset: float = 0.0  # eps in log(T + eps); 0 refuses runs with a share of zero
     per_outcome: bool = True  # fit each ability, then average
+    degree: int = 1  # linear_dml: 1 linear in the state, 2 with squares and products
     n_trees: int = 1000
     min_samples_leaf: int = 10
     max_samples: float = 0.45
