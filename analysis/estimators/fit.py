@@ -11,6 +11,7 @@ from analysis.estimators.effects import Effects
 from analysis.estimators.linear import count_polynomial, fit_constant, fit_linear, fit_own_state
 from analysis.estimators.nuisances import Residuals, residualise
 from analysis.estimators.s_learner import fit_surface
+from analysis.estimators.varying_coefficient_gp import fit_process
 from analysis.roles import Roles
 from causalmix.config import EstimatorConfig
 from causalmix.errors import AnalysisError, nearest_name
@@ -32,6 +33,7 @@ FAMILIES: dict[str, Family] = {
     "causal_forest": Family(fit_forest, True, lambda K, d, cfg: max(40, 4 * (K + 1))),
     "linear_dml": Family(fit_linear, True, lambda K, d, cfg: max(20, 2 * K * count_polynomial(d, cfg.degree))),
     "constant_dml": Family(fit_constant, True, lambda K, d, cfg: max(20, 2 * (K + 1))),
+    "varying_coefficient_gp": Family(fit_process, True, lambda K, d, cfg: max(20, 2 * (K + 1))),
     "own_state": Family(fit_own_state, True, lambda K, d, cfg: max(20, 2 * (K + max(1, d // K)))),
     "no_orthogonalisation": Family(fit_surface, True, lambda K, d, cfg: max(40, 2 * (K + d))),
     "no_covariates": Family(fit_constant, False, lambda K, d, cfg: max(20, 2 * (K + 1))),

@@ -28,6 +28,9 @@ class EstimatorConfig:
     log_offset: float = 0.0  # eps in log(T + eps); 0 refuses runs with a share of zero
     per_outcome: bool = True  # fit each ability, then average
     degree: int = 1  # linear_dml: 1 linear in the state, 2 with squares and products
+    smoothness: str = "matern32"  # varying_coefficient_gp: matern32 | matern12, of g(x) and theta(x)
+    steps: bool = True  # varying_coefficient_gp: average over jumps that theta(x) may have
+    surface: bool = True  # varying_coefficient_gp: also what is not linear in the coordinates, h(Z)
     n_trees: int = 1000
     min_samples_leaf: int = 10
     max_samples: float = 0.45

@@ -1,0 +1,1 @@
+"""A varying-coefficient Gaussian process, and steps on top of it."""

@@ -1,0 +1,241 @@
+"""A world of known effects: its dials, its truth, and the runs tables that it deals."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from causalmix.errors import AnalysisError, nearest_name
+from causalmix.mixture.simplex import Box, default_floor, project_to_box
+from causalmix.table.runs import RunsTable
+
+Floats = NDArray[np.float64]
+
+HETEROGENEITY = ("none", "linear", "smooth", "step", "tree")
+N_MEAN_DRAWS = 4000  # behind the design's mean of log T at one state
+
+
+@dataclass(frozen=True)
+class Dials:
+    """What a simulated sweep is like.
+
+    Attributes
+    ----------
+    n_runs, n_domains, n_features : int
+        n, K and the number of state features d, standard normal and independent.
+    heterogeneity : str
+        How theta depends on the state: none | linear | smooth (sines) | step (every domain jumps at its own
+        threshold of its own feature) | tree (three leaves cut on two features, all domains at once).
+    strength : float
+        Standard deviation of theta over states, points per unit of log share; its mean has sd .7 around 1.
+    confounding : float
+        How far the state moves the sampler's centre, in log shares; 0 is randomised. The state moves the
+        outcome by 3 points in any case.
+    concentration_min, concentration_max : float
+        Dirichlet concentration over K; large values leave little overlap.
+    curvature : float
+        Points lost per squared unit that a log share lies from its design mean, halved: what is not log-linear.
+    noise : float
+        Standard deviation of a run's outcome, points.
+    knows_design : bool
+        Whether the table has the sampler's own mean of log T.
+    """
+
+    n_runs: int = 256
+    n_domains: int = 5
+    n_features: int = 3
+    heterogeneity: str = "linear"
+    strength: float = 1.0
+    confounding: float = 0.0
+    concentration_min: float = 0.5
+    concentration_max: float = 5.0
+    curvature: float = 0.0
+    noise: float = 1.0
+    knows_design: bool = True
+
+
+@dataclass(frozen=True)
+class World:
+    """``E[Y | x, T] = g(x) + theta(x)' log T - curvature / 2 |log T - c|^2``, with everything in it known.
+
+    Attributes
+    ----------
+    dials : Dials
+    constant : ndarray (K,)
+        Mean effects.
+    directions : ndarray (K, d), phases : ndarray (K,)
+        Of linear and smooth effects.
+    features : ndarray of int (K,), thresholds : ndarray (K,), jumps : ndarray (K,)
+        Of effects with steps.
+    leaves : ndarray (3, K)
+        Effects of the tree's leaves.
+    pull : ndarray (K, d)
+        Where confounding moves the sampler's centre.
+    centre : ndarray (K,)
+        c, the mean of log T of the randomised design.
+    bend : ndarray (K,)
+        Least-squares slope of the curvature's part on log T over that design.
+    """
+
+    dials: Dials
+    constant: Floats
+    directions: Floats
+    phases: Floats
+    features: NDArray[np.int64]
+    thresholds: Floats
+    jumps: Floats
+    leaves: Floats
+    pull: Floats
+    centre: Floats
+    bend: Floats
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The K domains, by name."""
+        return tuple(f"d{k:02d}" for k in range(self.dials.n_domains))
+
+    @property
+    def box(self) -> Box:
+        """Feasible mixtures: the usual floor, no cap."""
+        n = self.dials.n_domains
+        return Box(self.domains, np.full(n, default_floor(n)), np.ones(n))
+
+    def theta(self, X: Floats) -> Floats:
+        """Return the true effects (m, K) at states (m, d): at the design's centre, where there is curvature."""
+        kind, strength = self.dials.heterogeneity, self.dials.strength
+        if kind == "none":
+            moved = np.zeros((len(X), self.dials.n_domains))
+        elif kind == "linear":
+            moved = X @ self.directions.T
+        elif kind == "smooth":
+            moved = np.sqrt(2.0) * np.sin(1.5 * X @ self.directions.T + self.phases)
+        elif kind == "step":
+            moved = np.where(X[:, self.features] > self.thresholds, self.jumps, -self.jumps)
+        else:
+            low, deep = X[:, 0] <= 0.25, X[:, 1] <= -0.25
+            moved = self.leaves[np.where(low, np.where(deep, 0, 1), 2)]
+        return np.asarray(self.constant + strength * moved)
+
+    def slopes(self, X: Floats) -> Floats:
+        """Return what a fit linear in log T estimates (m, K): the best slopes over the randomised design."""
+        return np.asarray(self.theta(X) + self.bend)
+
+    def outcome(self, X: Floats, mixtures: Floats) -> Floats:
+        """Return the mean outcome (m,) of mixtures (m, K) at states (m, d), less what the state alone adds."""
+        logs = np.log(mixtures)
+        bend = 0.5 * self.dials.curvature * ((logs - self.centre) ** 2).sum(axis=-1)
+        return np.asarray((self.theta(X) * logs).sum(axis=-1) - bend)
+
+    def level(self, X: Floats) -> Floats:
+        """Return g (m,), what the state itself is worth."""
+        return np.asarray(50.0 + 2.0 * np.sin(X[:, 0]) + 1.5 * X[:, 1 % X.shape[1]])
+
+    def best(self, x: Floats) -> Floats:
+        """Return the best mixture (K,) at one state: the box rule, or a search where effects bend."""
+        theta = self.theta(x[None, :])[0]
+        positive = np.clip(theta, 0.0, None)
+        even = np.full(len(theta), 1.0 / len(theta))
+        start = project_to_box(positive, self.box) if positive.sum() > 0 else project_to_box(even, self.box)
+        if self.dials.curvature == 0 and positive.sum() > 0:
+            return start
+        return _climb(lambda t: float(self.outcome(x[None, :], t[None, :])[0]), [start, even], self.box)
+
+    def draw_mixtures(self, X: Floats, rng: np.random.Generator) -> Floats:
+        """Draw one mixture (n, K) a state (n, d), from the floored Dirichlet."""
+        dials, n_domains = self.dials, self.dials.n_domains
+        low, high = np.log(dials.concentration_min * n_domains), np.log(dials.concentration_max * n_domains)
+        concentration = np.exp(rng.uniform(low, high, len(X)))
+        logits = dials.confounding * X @ self.pull.T
+        centre = np.exp(logits - logits.max(axis=1, keepdims=True))
+        centre /= centre.sum(axis=1, keepdims=True)
+        shape = np.maximum(concentration[:, None] * centre, 1e-2)
+        gammas = np.log(rng.standard_gamma(shape + 1.0)) + np.log(rng.random(shape.shape)) / shape
+        raw = np.exp(gammas - gammas.max(axis=1, keepdims=True))
+        floor = default_floor(n_domains)
+        return np.asarray(floor + (1.0 - n_domains * floor) * raw / raw.sum(axis=1, keepdims=True))
+
+    def mean_log(self, X: Floats, seed: int) -> Floats:
+        """Return the design's mean of log T (n, K) given each state, by Monte Carlo; one row where it is the same."""
+        rng = np.random.default_rng([seed, 5])
+        states = X if self.dials.confounding else X[:1]
+        n_draws = N_MEAN_DRAWS if self.dials.confounding else 10 * N_MEAN_DRAWS
+        means = np.stack([np.log(self.draw_mixtures(np.tile(x, (n_draws, 1)), rng)).mean(axis=0) for x in states])
+        return np.asarray(np.broadcast_to(means, (len(X), self.dials.n_domains)))
+
+
+def make_world(dials: Dials, seed: int) -> World:
+    """Draw a world: the same dials and seed give the same truth."""
+    if dials.heterogeneity not in HETEROGENEITY:
+        raise AnalysisError(
+            f"heterogeneity={dials.heterogeneity}{nearest_name(dials.heterogeneity, HETEROGENEITY)}; "
+            f"allowed: {', '.join(HETEROGENEITY)}."
+        )
+    if dials.n_runs < 2 or dials.n_domains < 2 or dials.n_features < 2:
+        raise AnalysisError("a simulated sweep needs at least 2 runs, 2 domains and 2 features.")
+    rng = np.random.default_rng([seed, 3])
+    n_domains, n_features = dials.n_domains, dials.n_features
+    directions = rng.normal(size=(n_domains, n_features))
+    zero = np.zeros(n_domains)
+    world = World(
+        dials=dials,
+        constant=rng.normal(1.0, 0.7, n_domains),
+        directions=directions / np.sqrt((directions**2).sum(axis=1, keepdims=True)),
+        phases=rng.uniform(0, np.pi, n_domains),
+        features=rng.integers(0, n_features, n_domains),
+        thresholds=rng.uniform(-0.7, 0.7, n_domains),
+        jumps=rng.choice([-1.0, 1.0], n_domains),
+        leaves=rng.normal(size=(3, n_domains)),
+        pull=rng.normal(size=(n_domains, n_features)) / np.sqrt(n_features),
+        centre=zero,
+        bend=zero,
+    )
+    if not dials.curvature:
+        return world
+    randomised = dataclasses.replace(world, dials=dataclasses.replace(dials, confounding=0.0))
+    states = np.zeros((10 * N_MEAN_DRAWS, n_features))
+    logs = np.log(randomised.draw_mixtures(states, np.random.default_rng([seed, 4])))
+    centred = logs - logs.mean(axis=0)
+    bent = -0.5 * dials.curvature * (centred**2).sum(axis=1)
+    return dataclasses.replace(world, centre=logs.mean(axis=0), bend=np.linalg.lstsq(centred, bent, rcond=None)[0])
+
+
+def draw_table(world: World, seed: int) -> RunsTable:
+    """Deal one sweep: states first, then mixtures, then outcomes, as a runs table."""
+    dials, rng = world.dials, np.random.default_rng([seed, 7])
+    X = rng.normal(size=(dials.n_runs, dials.n_features))
+    T = world.draw_mixtures(X, rng)
+    y = world.level(X) + world.outcome(X, T) + rng.normal(0.0, dials.noise, dials.n_runs)
+    columns: dict[str, object] = {"run_id": [f"r{i:05d}" for i in range(dials.n_runs)], "status": "complete"}
+    columns |= {f"mixture.{name}": T[:, k] for k, name in enumerate(world.domains)}
+    columns |= {f"state.x{j}": X[:, j] for j in range(dials.n_features)}
+    if dials.knows_design:
+        means = world.mean_log(X, seed)
+        columns |= {f"design.mean_log.{name}": means[:, k] for k, name in enumerate(world.domains)}
+    columns["outcome.avg_dev"] = y
+    features = tuple(f"x{j}" for j in range(dials.n_features))
+    return RunsTable(pd.DataFrame(columns), world.domains, features, (), f"simulated-{seed}")
+
+
+def _climb(score: object, starts: list[Floats], box: Box) -> Floats:
+    """Maximise a smooth score over the box from a few starts."""
+    from scipy.optimize import minimize
+
+    best, highest = starts[0], -np.inf
+    for start in starts:
+        found = minimize(
+            lambda t: -score(np.clip(t, 1e-6, None)),  # type: ignore[operator]
+            start,
+            method="SLSQP",
+            bounds=list(zip(box.floor, box.cap)),
+            constraints={"type": "eq", "fun": lambda t: t.sum() - 1.0},
+            options={"maxiter": 200, "ftol": 1e-10},
+        )
+        mixture = project_to_box(np.clip(found.x, 0.0, None), box)
+        value = score(mixture)  # type: ignore[operator]
+        if value > highest:
+            best, highest = mixture, value
+    return best
