@@ -16,9 +16,7 @@ STATE = {"hes": {"coding": 0.5, "knowledge": 0.0, "math": -0.5}, "loss": {"codin
 def build(state=STATE, available=AVAILABLE, **values):
     cfg = MixtureConfig(name="dirichlet_confounded", kind="dirichlet_confounded", **values)
     natural = {name: count / sum(available.values()) for name, count in available.items()}
-    return build_design(
-        cfg, domains=list(available), natural=natural, available=available, n_samples=100, state=state
-    )
+    return build_design(cfg, domains=list(available), natural=natural, available=available, n_samples=100, state=state)
 
 
 def test_the_centre_follows_the_state_as_far_as_the_dial_says():

@@ -129,7 +129,7 @@ def check_points(design: Design, indices: Iterable[int]) -> None:
     beyond = [] if n is None else sorted({index for index in indices if not 0 <= index < n})
     if beyond:
         raise MixtureError(
-            f"mixture={design.name} has {n} points here, numbers 0 to {n - 1 if n else 0}, and the seed of a run is "
-            f"its number: seed={name_some(beyond)} has none. Sweep 'seed=range({n})', or ask for a larger design: "
+            f"mixture={design.name} has {n} points here, numbers 0 to {n - 1 if n else 0}, and a run's seed is its "
+            f"number: there is none for seed={name_some(beyond)}. Sweep 'seed=range({n})', or ask for a larger design: "
             "mixture.levels for grid, mixture.n_points for optimal; sobol and regmix have no end."
         )
