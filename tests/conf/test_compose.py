@@ -48,7 +48,8 @@ def test_every_group_has_a_schema_and_files() -> None:
 
 @pytest.mark.parametrize(("group", "name"), FILES)
 def test_every_file_composes_to_the_types_of_its_schema(group: str, name: str) -> None:
-    plain = compose_config([f"{group}={name}"])
+    own_cohort = ["cohort=perturbation"] if (group, name) == ("mixture", "perturbation") else []
+    plain = compose_config([f"{group}={name}", *own_cohort])
     assert plain[group]["name"] == name
     assert isinstance(getattr(to_config(plain), group), GROUPS[group])
     check_settings(plain)

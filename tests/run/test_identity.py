@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from causalmix.run.identity import describe_identity, make_run_id
+from causalmix.mixture.designs.build import KINDS
+from causalmix.run.identity import _MIXTURE_KEYS, describe_identity, make_run_id
 from tests.plain import make_plain
 
 POOL = "0123456789abcdef"
@@ -63,6 +64,19 @@ def test_where_it_ran_does_not_matter(path: str, value: object) -> None:
 )
 def test_what_changes_the_result_changes_the_id(path: str, value: object) -> None:
     assert run_id(change(make_plain(), path, value)) != run_id(make_plain())
+
+
+@pytest.mark.parametrize("kind", sorted(_MIXTURE_KEYS))
+def test_a_run_is_moved_by_the_keys_of_its_own_design_alone(kind: str) -> None:
+    plain = change(make_plain(), "mixture.kind", kind)
+    others = {"levels": 9, "n_points": 99, "design_seed": 3, "confounding": 2.0, "concentration_min": 0.25}
+    for key, value in others.items():
+        moved = run_id(change(plain, f"mixture.{key}", value)) != run_id(plain)
+        assert moved == (key in _MIXTURE_KEYS[kind]), key
+
+
+def test_every_kind_of_mixture_has_its_keys() -> None:
+    assert set(_MIXTURE_KEYS) | {"policy"} == set(KINDS)  # a policy is the fixed mixture it gave
 
 
 def test_another_pool_is_another_run() -> None:

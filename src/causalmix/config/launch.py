@@ -17,12 +17,19 @@ class MixtureConfig:
     """How a run's mixture is chosen."""
 
     name: str = MISSING
-    kind: str = MISSING  # dirichlet | equal | natural | fixed | policy
-    prior: str = "natural"  # dirichlet: centre q, natural | equal
+    # dirichlet | dirichlet_confounded | grid | sobol | optimal | perturbation | regmix
+    # | equal | natural | fixed | policy
+    kind: str = MISSING
+    prior: str = "natural"  # dirichlet, regmix: centre q, natural | equal
     concentration_min: float = 0.5  # dirichlet: s is log-uniform in [min, max] * K
     concentration_max: float = 5.0
     floor: float | None = None  # least share of a domain; null: min(.02, .2 / K)
     repeats_max: float = 4.0  # how often a document may be seen at most
+    design_seed: int = 0  # grid, sobol, optimal, regmix: which points, in which order; a run's seed is its point
+    levels: int = 4  # grid: before the floor, shares are multiples of 1 / levels
+    n_points: int | None = None  # optimal: runs of the design; null: K (K + 1), two a term of the model
+    confounding: float = 1.0  # dirichlet_confounded: log q_k moves by so much a unit of the domain's own state
+    confounding_feature: str | None = None  # dirichlet_confounded: which score; null: the mean of all
     weights: Any = None  # fixed, policy: {domain: share}
     file: str | None = None  # fixed: a mixture.json; its weights are trained on
     use_candidate: bool = False  # fixed from a file: take `candidate` where advice was withheld
@@ -91,7 +98,7 @@ class Config:
     resources: ResourcesConfig = MISSING
     seed: int = 0  # feeds separate streams for the state, the design and training
     replicate: int = 0  # repeats training alone: same pool, state and mixture
-    cohort: str = "signal"  # signal | replicate | anchor | confirmation
+    cohort: str = "signal"  # signal | replicate | anchor | confirmation | perturbation | grid
     job: str = "run"  # run | study
     outputs: str = "outputs"  # everything this project writes
     sweep_dir: str | None = None  # null: ${outputs}/sweeps/<fingerprint of the fixed values>

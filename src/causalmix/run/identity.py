@@ -17,8 +17,24 @@ _WITHOUT_EFFECT = {
     "train": ("name", "checkpoint_every", "log_every", "device"),
     "evaluate": ("name", "batch_size"),
 }
+# A kind's own keys alone: a key that another kind reads, or a new one, moves no id.
 _MIXTURE_KEYS = {
     "dirichlet": ("kind", "prior", "concentration_min", "concentration_max", "floor", "repeats_max"),
+    "dirichlet_confounded": (
+        "kind",
+        "prior",
+        "concentration_min",
+        "concentration_max",
+        "floor",
+        "repeats_max",
+        "confounding",
+        "confounding_feature",
+    ),
+    "grid": ("kind", "levels", "design_seed", "floor", "repeats_max"),
+    "sobol": ("kind", "design_seed", "floor", "repeats_max"),
+    "optimal": ("kind", "n_points", "design_seed", "floor", "repeats_max"),
+    "perturbation": ("kind", "repeats_max"),
+    "regmix": ("kind", "prior", "design_seed", "floor", "repeats_max"),
     "equal": ("kind", "repeats_max"),
     "natural": ("kind", "repeats_max"),
     "fixed": ("kind", "weights", "repeats_max"),

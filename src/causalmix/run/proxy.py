@@ -24,8 +24,9 @@ from causalmix.config import Config
 from causalmix.errors import CausalMixError
 from causalmix.files import DiskFullError, fingerprint, write_atomically, write_text
 from causalmix.mixture.allocate import allocate
-from causalmix.mixture.designs.build import build_design
+from causalmix.mixture.designs.build import STATE_KINDS, build_design
 from causalmix.mixture.designs.design import Design
+from causalmix.mixture.designs.request import State
 from causalmix.run.record import Record, check_outcomes, write_record
 from causalmix.run.workshop import Workshop
 from causalmix.track.mirror import Mirror
@@ -140,10 +141,12 @@ def _do_run(point: Point, run_dir: Path, workshop: Workshop, mirror: Mirror, dia
     diary.note("state_measured", candidate_fingerprint=candidates.fingerprint)
 
     available = {domain: int(n) for domain, n in zip(pool.domains, candidates.counts)}
-    design = build_run_design(config, available)
-    draw = design.sample(np.random.default_rng(spawn_seed(config, "design")))
+    design = build_run_design(config, available, state.by_domain)
+    # A design of points gives the run the point of its seed: a replicate has the same one.
+    draw = design.sample(np.random.default_rng(spawn_seed(config, "design")), config.seed)
     diary.note("mixture_drawn", design=design.name)
-    counts = allocate(draw.weights, config.train.n_samples, available, config.mixture.repeats_max)
+    n_samples = draw.count_samples(config.train.n_samples)
+    counts = allocate(draw.weights, n_samples, available, config.mixture.repeats_max)
     rng = np.random.default_rng(spawn_seed(config, "documents"))
     documents = draw_documents(pool, candidates, counts, config.mixture.repeats_max, rng)
     _write_manifest(run_dir / "manifest.parquet", pool, documents)
@@ -152,7 +155,7 @@ def _do_run(point: Point, run_dir: Path, workshop: Workshop, mirror: Mirror, dia
     row |= {f"mixture.{domain}": float(w) for domain, w in zip(pool.domains, draw.weights)}
     row |= {f"realised.{domain}": float(c / counts.sum()) for domain, c in zip(pool.domains, counts)}
     row |= {f"design.{name}": float(value) for name, value in draw.parameters.items()}
-    row |= _describe_design(config, design, available, workshop)
+    row |= _describe_design(config, design, available, state.by_domain, workshop)
     row |= state.flat()
     mirror.update_config(row)
 
@@ -178,7 +181,7 @@ def _do_run(point: Point, run_dir: Path, workshop: Workshop, mirror: Mirror, dia
     evaluation = workshop.get_evaluator(config, pool).evaluate(model, run_dir / "eval")
     diary.note("evaluation_ended")
     row |= {
-        "train.n_samples": int(config.train.n_samples),
+        "train.n_samples": n_samples,
         "train.n_tokens": int(result.n_tokens),
         "train.n_target_tokens": int(result.n_target_tokens),
         "train.n_truncated": int(result.n_truncated),
@@ -189,7 +192,7 @@ def _do_run(point: Point, run_dir: Path, workshop: Workshop, mirror: Mirror, dia
     return row | {name: float(value) for name, value in evaluation.outcomes.items()}
 
 
-def build_run_design(config: Config, available: dict[str, int]) -> Design:
+def build_run_design(config: Config, available: dict[str, int], state: State | None = None) -> Design:
     """Build the design a run draws its mixture from; submission builds it too, to refuse early.
 
     Parameters
@@ -198,6 +201,8 @@ def build_run_design(config: Config, available: dict[str, int]) -> Design:
         The run's settings.
     available : dict of str to int
         Documents of each domain in the run's candidate pool.
+    state : mapping, optional
+        Feature -> domain -> mean, of the run's candidate pool; at submission nobody has measured it.
     """
     total = sum(available.values())
     return build_design(
@@ -206,18 +211,22 @@ def build_run_design(config: Config, available: dict[str, int]) -> Design:
         natural={domain: n / total for domain, n in available.items()},
         available=available,
         n_samples=config.train.n_samples,
+        state=state,
     )
 
 
-def _describe_design(config: Config, design: Design, available: dict[str, int], workshop: Workshop) -> dict[str, float]:
-    """Mean of log T under the design itself: known before any outcome, so e(X) need not be learnt."""
+def _describe_design(
+    config: Config, design: Design, available: dict[str, int], state: State, workshop: Workshop
+) -> dict[str, float]:
+    """Moments of log T under the design itself: known before any outcome, so e(X) need not be learnt."""
     if not design.is_random:
         return {}
-    key = fingerprint([asdict(config.mixture), available, config.train.n_samples])
+    given = state if config.mixture.kind in STATE_KINDS else None
+    key = fingerprint([asdict(config.mixture), available, config.train.n_samples, given])
     if key not in workshop.moments:
         workshop.moments[key] = design.moments(seed=0)
-    mean = workshop.moments[key].mean_log
-    return {f"design.mean_log.{domain}": float(value) for domain, value in zip(design.domains, mean)}
+    columns = workshop.moments[key].name_columns(design.domains)
+    return {f"design.{name}": value for name, value in columns.items()}
 
 
 def _describe_point(point: Point, pool: Pool, candidates: CandidatePool) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from causalmix.config import Config
 from causalmix.errors import MixtureError
 from causalmix.files import fingerprint
+from causalmix.mixture.designs.design import Design, check_points
 from causalmix.mixture.file import read_mixture
 from causalmix.run.identity import describe_identity, make_run_id
 from causalmix.sweep.settings import check_settings
@@ -85,11 +86,12 @@ def plan_runs(points: list[dict[str, Any]], inputs: Inputs) -> list[PlannedRun]:
     ------
     CausalMixError
         The first kind of fault found: a pool that cannot be prepared, a mixture that the candidate
-        pool cannot give, weights off the simplex.
+        pool cannot give, weights off the simplex, more runs than a design has points.
     """
     from causalmix.run.proxy import build_run_design
 
-    checked: set[str] = set()
+    designs: dict[str, Design] = {}
+    seeds: dict[str, set[int]] = {}
     runs: dict[str, PlannedRun] = {}
     for given in points:
         check_settings(given)
@@ -97,10 +99,12 @@ def plan_runs(points: list[dict[str, Any]], inputs: Inputs) -> list[PlannedRun]:
         run = identify(given, inputs)
         available = inputs.count_available(run.plain, run.pool_dir)
         question = fingerprint([run.plain["mixture"], available, run.plain["train"]["n_samples"]])
-        if question not in checked:
-            build_run_design(to_config(run.plain), available)
-            checked.add(question)
+        if question not in designs:
+            designs[question] = build_run_design(to_config(run.plain), available)
+        seeds.setdefault(question, set()).add(run.plain["seed"])
         runs.setdefault(run.run_id, run)
+    for question, design in designs.items():
+        check_points(design, seeds[question])
     return list(runs.values())
 
 

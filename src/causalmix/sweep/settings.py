@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from causalmix.errors import ConfigError, nearest_name
+from causalmix.mixture.designs.build import KINDS
 
 CHOICES = {
     "job": ("run", "study"),
-    "cohort": ("signal", "replicate", "anchor", "confirmation"),
+    "cohort": ("signal", "replicate", "anchor", "confirmation", "perturbation", "grid"),
     "model.source": ("config", "pretrained"),
     "model.dtype": ("float32", "bfloat16"),
     "pool.candidate.kind": ("tilted", "fixed", "all"),
-    "mixture.kind": ("dirichlet", "equal", "natural", "fixed", "policy"),
+    "mixture.kind": KINDS,
     "train.device": ("auto", "cpu", "cuda"),
     "evaluate.source": ("pool", "lm_eval"),
     "tracker.mode": ("offline", "online", "disabled"),
@@ -20,10 +21,14 @@ CHOICES = {
 }
 """What a key with a fixed set of values may be."""
 
+OWN_COHORT = {"perturbation": "perturbation"}
+"""Designs whose runs differ in more than their mixture, and the one cohort that keeps them out of causal fits."""
+
 LEAST = {
     "train.n_samples": 1,
     "seed": 0,
     "replicate": 0,
+    "mixture.design_seed": 0,
     "resources.n_workers": 1,
     "resources.threads_per_worker": 1,
     "resources.timeout_min": 1,
@@ -54,6 +59,12 @@ def check_settings(plain: dict[str, Any]) -> None:
         value = find_value(plain, key)
         if value not in allowed:
             wrong.append(f"{key}={value}{nearest_name(str(value), allowed)}; allowed: {', '.join(allowed)}")
+    own = OWN_COHORT.get(plain["mixture"]["kind"], plain["cohort"])
+    if plain["cohort"] != own:
+        wrong.append(
+            f"cohort={plain['cohort']} with mixture={plain['mixture']['kind']}: its runs differ in size, so no causal "
+            f"fit may see them; add cohort={own}"
+        )
     is_study = plain["job"] == "study"
     for key, least in (LEAST | LEAST_OF_STUDY if is_study else LEAST).items():
         value = find_value(plain, key)

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-
-import numpy as np
+from collections.abc import Callable, Mapping, Sequence
 
 from causalmix.config import MixtureConfig
 from causalmix.errors import MixtureError, name_some, nearest_name
-from causalmix.mixture.allocate import allocate
+from causalmix.mixture.designs.confounded import build_confounded
 from causalmix.mixture.designs.design import Design
-from causalmix.mixture.designs.dirichlet import DirichletDesign
-from causalmix.mixture.designs.fixed import FixedDesign
-from causalmix.mixture.file import read_mixture
-from causalmix.mixture.simplex import feasible_box, project_to_box, validate_weights
+from causalmix.mixture.designs.dirichlet import build_dirichlet
+from causalmix.mixture.designs.fixed import build_fixed
+from causalmix.mixture.designs.grid import build_grid
+from causalmix.mixture.designs.optimal import build_optimal
+from causalmix.mixture.designs.perturbation import build_perturbation
+from causalmix.mixture.designs.regmix import build_regmix
+from causalmix.mixture.designs.request import Request, State
+from causalmix.mixture.designs.sobol import build_sobol
 
-KINDS = ("dirichlet", "equal", "natural", "fixed", "policy")
+BUILDERS: dict[str, Callable[[Request], Design]] = {
+    "dirichlet": build_dirichlet,
+    "dirichlet_confounded": build_confounded,
+    "grid": build_grid,
+    "sobol": build_sobol,
+    "optimal": build_optimal,
+    "perturbation": build_perturbation,
+    "regmix": build_regmix,
+    "equal": build_fixed,
+    "natural": build_fixed,
+    "fixed": build_fixed,
+    "policy": build_fixed,
+}
+KINDS = tuple(BUILDERS)
+STATE_KINDS = ("dirichlet_confounded",)
+"""Designs that read the state of the pool: for all others, T is independent of X."""
 
 
 def build_design(
@@ -26,6 +42,7 @@ def build_design(
     natural: Mapping[str, float],
     available: Mapping[str, int],
     n_samples: int,
+    state: State | None = None,
 ) -> Design:
     """Build the design a config names, checked against what the pool can give.
 
@@ -40,76 +57,25 @@ def build_design(
         Documents of each domain that a run may draw.
     n_samples : int
         Documents a run trains on, repeats counted.
+    state : mapping of str to mapping of str to float, optional
+        Feature -> domain -> mean score of the run's candidate pool. Read by the kinds of ``STATE_KINDS`` alone;
+        without it such a design can be checked, not sampled.
 
     Returns
     -------
     Design
-        A Dirichlet design moves its reference into the feasible set first; every other mixture is taken as
-        it is and must be feasible.
+        A Dirichlet design moves its reference into the feasible set first; designs of points say in their own
+        texts what becomes of infeasible ones; a single mixture is taken as it is and must be feasible.
 
     Raises
     ------
     MixtureError
-        An unknown kind or prior, weights off the simplex, or domains with too few documents.
+        An unknown kind or prior, weights off the simplex, settings out of range, or domains with too few documents.
     """
     if cfg.kind not in KINDS:
-        raise MixtureError(f"mixture.kind={cfg.kind}{nearest_name(cfg.kind, KINDS)}; allowed: {name_some(KINDS)}.")
+        raise MixtureError(f"mixture.kind={cfg.kind}{nearest_name(cfg.kind, KINDS)}; allowed: {', '.join(KINDS)}.")
     lacking = [name for name in domains if name not in available]
     if lacking:
         raise MixtureError(f"the pool names no count of documents for {name_some(lacking)}.")
     counts = {name: int(available[name]) for name in domains}
-    if cfg.kind == "dirichlet":
-        return _build_dirichlet(cfg, domains, natural, counts, n_samples)
-    weights = validate_weights(_choose_weights(cfg, domains, natural), domains)
-    allocate(weights, n_samples, counts, cfg.repeats_max)  # raises, naming the domains that cannot give as much
-    return FixedDesign(cfg.kind, tuple(domains), weights)
-
-
-def _build_dirichlet(
-    cfg: MixtureConfig,
-    domains: Sequence[str],
-    natural: Mapping[str, float],
-    available: Mapping[str, int],
-    n_samples: int,
-) -> DirichletDesign:
-    low, high = cfg.concentration_min, cfg.concentration_max
-    if not (0 < low <= high and math.isfinite(high)):
-        raise MixtureError(f"mixture.concentration_min={low:g}, concentration_max={high:g}: 0 < min <= max is needed.")
-    if cfg.prior not in ("natural", "equal"):
-        raise MixtureError(
-            f"mixture.prior={cfg.prior}{nearest_name(cfg.prior, ('natural', 'equal'))}; allowed: natural, equal."
-        )
-    box = feasible_box(n_samples, available, cfg.repeats_max, cfg.floor)
-    centre = natural if cfg.prior == "natural" else _share_equally(domains)
-    reference = project_to_box(validate_weights(centre, domains), box)
-    empty = [name for name, share in zip(domains, reference) if share <= 0]
-    if empty:
-        raise MixtureError(
-            f"the reference gives {name_some(empty)} a share of 0, and a Dirichlet needs a positive one: "
-            "take mixture.prior=equal or a positive mixture.floor."
-        )
-    return DirichletDesign(cfg.kind, box, np.asarray(reference), low, high)
-
-
-def _choose_weights(cfg: MixtureConfig, domains: Sequence[str], natural: Mapping[str, float]) -> Mapping[str, float]:
-    if cfg.kind == "equal":
-        return _share_equally(domains)
-    if cfg.kind == "natural":
-        return natural
-    if cfg.kind == "fixed" and cfg.file is not None:
-        if cfg.weights is not None:
-            raise MixtureError("mixture.weights and mixture.file are both given: keep one of them.")
-        return read_mixture(cfg.file, use_candidate=cfg.use_candidate)
-    if cfg.weights is None:
-        raise MixtureError(
-            "mixture=fixed needs mixture.weights={domain: share, ...} or mixture.file=mixture.json."
-            if cfg.kind == "fixed"
-            else "mixture=policy has no weights: they are found when the run is submitted, from policy=... "
-            "and runs=SWEEP-or-table; give both to launch.py, or take mixture=fixed."
-        )
-    weights: Mapping[str, float] = cfg.weights
-    return weights
-
-
-def _share_equally(domains: Sequence[str]) -> dict[str, float]:
-    return {name: 1.0 / len(domains) for name in domains}
+    return BUILDERS[cfg.kind](Request(cfg, tuple(domains), natural, counts, n_samples, state))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalmix.errors import MixtureError, name_some
-from causalmix.mixture.designs.design import Draw, Moments
+from causalmix.mixture.designs.design import Draw, Moments, summarise_logs
+from causalmix.mixture.designs.request import Request
 from causalmix.mixture.simplex import Box
 
 Floats = NDArray[np.float64]
@@ -49,8 +51,13 @@ class DirichletDesign:
         """Always True."""
         return True
 
-    def sample(self, rng: np.random.Generator) -> Draw:
-        """Draw one mixture and its concentration s.
+    @property
+    def n_points(self) -> None:
+        """No end: every run draws anew."""
+        return None
+
+    def sample(self, rng: np.random.Generator, index: int) -> Draw:
+        """Draw one mixture and its concentration s; ``index`` is not used.
 
         Raises
         ------
@@ -71,8 +78,8 @@ class DirichletDesign:
         n_draws : int
             Accepted draws; the standard error of a mean is sd(log T_k) / sqrt(n_draws).
         """
-        log_weights = np.log(self._accept(np.random.default_rng(seed), n_draws, n_draws)[0])
-        return Moments(log_weights.mean(axis=0), np.atleast_2d(np.cov(log_weights, rowvar=False)))
+        weights = self._accept(np.random.default_rng(seed), n_draws, n_draws)[0]
+        return summarise_logs(weights, exact=False)
 
     def _accept(self, rng: np.random.Generator, n: int, batch: int) -> tuple[Floats, Floats]:
         """Propose until ``n`` mixtures lie below the caps: weights (n, K) and concentrations (n,)."""
@@ -101,10 +108,7 @@ class DirichletDesign:
         low, high = np.log(self.concentration_min * n_domains), np.log(self.concentration_max * n_domains)
         concentration = np.exp(rng.uniform(low, high, size=n))
         shape = concentration[:, None] * self.reference[order]
-        # log Gamma(a) = log Gamma(a + 1) + log(U) / a: in logs, small shapes cannot underflow to 0 / 0.
-        log_gamma = np.log(rng.standard_gamma(shape + 1.0)) + np.log1p(-rng.random(shape.shape)) / shape
-        raw = np.exp(log_gamma - log_gamma.max(axis=1, keepdims=True))
-        raw /= raw.sum(axis=1, keepdims=True)
+        raw = draw_dirichlet(rng, shape)
         floor = self.box.floor[order]
         weights = np.empty_like(raw)
         weights[:, order] = floor + (1.0 - floor.sum()) * raw
@@ -121,3 +125,26 @@ class DirichletDesign:
             f"{named}. "
             "Lower train.n_samples, raise mixture.repeats_max, or raise mixture.concentration_min."
         )
+
+
+def build_dirichlet(request: Request) -> DirichletDesign:
+    """Build the Dirichlet design of a request, its centre moved into the feasible set.
+
+    Raises
+    ------
+    MixtureError
+        Concentrations or a prior out of range, or a centre with a share of zero.
+    """
+    low, high = request.cfg.concentration_min, request.cfg.concentration_max
+    if not (0 < low <= high and math.isfinite(high)):
+        raise MixtureError(f"mixture.concentration_min={low:g}, concentration_max={high:g}: 0 < min <= max is needed.")
+    reference = request.project_reference(request.read_prior())
+    return DirichletDesign(request.cfg.kind, request.box, reference, low, high)
+
+
+def draw_dirichlet(rng: np.random.Generator, shape: Floats) -> Floats:
+    """Draw one Dirichlet vector a row of ``shape`` (n, K), shapes near zero included."""
+    # log Gamma(a) = log Gamma(a + 1) + log(U) / a: in logs, small shapes cannot underflow to 0 / 0.
+    log_gamma = np.log(rng.standard_gamma(shape + 1.0)) + np.log1p(-rng.random(shape.shape)) / shape
+    raw = np.exp(log_gamma - log_gamma.max(axis=1, keepdims=True))
+    return np.asarray(raw / raw.sum(axis=1, keepdims=True))
