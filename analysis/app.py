@@ -11,12 +11,11 @@ from omegaconf import OmegaConf
 
 from analysis.answer import estimate_gain, measure_support, refit_halves
 from analysis.checks.check import Evidence
-from analysis.checks.quality import predict_out_of_fold
 from analysis.checks.run import check_allowed, list_blocking, run_checks, stop_at
 from analysis.coordinates import tabulate_moves
 from analysis.curves import draw_curves, grow_summary, read_theta
 from analysis.estimators.effects import Effects
-from analysis.estimators.fit import FAMILIES, Fitted, check_estimator, fit_effects
+from analysis.estimators.fit import FAMILIES, Fitted, check_estimator, fit_effects, predict_out_of_fold
 from analysis.policies.proposal import Proposal
 from analysis.policies.propose import baseline_config, check_kind, propose
 from analysis.result import GIVEN, MOVE_DELTA, WITHHELD, Analysis, Answer
@@ -77,7 +76,7 @@ def analyse_table(cfg: AnalysisConfig, runs: RunsTable, *, progress: bool = True
     seed = cfg.seed + cfg.estimator.seed
     fitted = fit_effects(roles, cfg.estimator, seed)
     proposal = propose(fitted.effects, roles, target, cfg.policy)
-    predicted = predict_out_of_fold(roles, fitted, cfg.estimator, seed)
+    predicted = predict_out_of_fold(roles, fitted.residuals, cfg.estimator, seed)
     evidence = Evidence(roles, runs.frame, cfg, target, fitted, predicted, proposal.weights)
     late = run_checks(evidence, before_fit=False)
     return _assemble(cfg, runs, roles, target, fitted, proposal, [*early, *late], progress), roles

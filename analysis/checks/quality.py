@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 
 from analysis.answer import measure_support
 from analysis.checks.check import FAILED, PASSED, WARNING, Check, CheckResult, Evidence
-from analysis.estimators.fit import FAMILIES, Fitted, lighten
-from analysis.roles import Roles, select_cohort
-from causalmix.config import EstimatorConfig
+from analysis.estimators.fit import FAMILIES
+from analysis.roles import select_cohort
 from causalmix.errors import name_some
 
 Floats = NDArray[np.float64]
@@ -193,16 +192,3 @@ def measure_seed_sd(evidence: Evidence) -> float | None:
         return None
     squares = sum(float(((values - values.mean()) ** 2).sum()) for values in repeated)
     return float(np.sqrt(squares / sum(len(values) - 1 for values in repeated)))
-
-
-def predict_out_of_fold(roles: Roles, fitted: Fitted, cfg: EstimatorConfig, seed: int) -> Floats:
-    """Return ``theta(x_i)' z_i`` (n,) with theta refitted without run i's fold, on the shared residuals."""
-    family = FAMILIES[cfg.kind]
-    seen = roles if family.uses_state else roles.forget_state()
-    residuals, light = fitted.residuals, lighten(cfg, 1.0)
-    predicted = np.empty(roles.n_runs)
-    for fold in np.unique(residuals.folds):
-        out, kept = np.flatnonzero(residuals.folds == fold), np.flatnonzero(residuals.folds != fold)
-        effects = family.fit(seen.take(kept), residuals.take(kept), light, seed)
-        predicted[out] = np.einsum("nk,nk->n", effects.thetas(seen.X[out]), residuals.Z[out])
-    return predicted

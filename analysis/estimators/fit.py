@@ -6,8 +6,12 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from analysis.estimators.causal_forest import fit_forest
 from analysis.estimators.effects import Effects
+from analysis.estimators.judged import JudgedEffects
 from analysis.estimators.linear import count_polynomial, fit_constant, fit_linear, fit_own_state
 from analysis.estimators.nuisances import Residuals, residualise
 from analysis.estimators.s_learner import fit_surface
@@ -17,6 +21,9 @@ from causalmix.config import EstimatorConfig
 from causalmix.errors import AnalysisError, nearest_name
 
 Fit = Callable[[Roles, Residuals, EstimatorConfig, int], Effects]
+Floats = NDArray[np.float64]
+
+INTERVALS = ("own", "gp")
 REFIT_TREES = 100  # trees of a forest that is only refitted to see how an answer moves
 
 
@@ -60,13 +67,18 @@ def check_estimator(roles: Roles, cfg: EstimatorConfig) -> None:
         raise AnalysisError(
             f"estimator.kind={cfg.kind}{nearest_name(cfg.kind, FAMILIES)}; allowed: {', '.join(FAMILIES)}."
         )
-    needed = FAMILIES[cfg.kind].rows_needed(len(roles.domains), len(roles.x_names), cfg)
+    needed = count_rows_needed(roles, cfg)
     if roles.n_runs < needed:
         raise AnalysisError(
             f"{roles.n_runs} runs are too few: estimator={cfg.kind} with {len(roles.domains)} domains and "
             f"{len(roles.x_names)} state features needs at least {needed}. Run more of the sweep"
             + _suggest_smaller(roles, cfg)
         )
+
+
+def count_rows_needed(roles: Roles, cfg: EstimatorConfig) -> int:
+    """Return the fewest runs that a family fits."""
+    return FAMILIES[cfg.kind].rows_needed(len(roles.domains), len(roles.x_names), cfg)
 
 
 def fit_effects(roles: Roles, cfg: EstimatorConfig, seed: int) -> Fitted:
@@ -81,7 +93,29 @@ def fit_effects(roles: Roles, cfg: EstimatorConfig, seed: int) -> Fitted:
     """
     seen = roles if FAMILIES[cfg.kind].uses_state else roles.forget_state()
     residuals = residualise(seen, cfg.nuisance, seed)
-    return Fitted(FAMILIES[cfg.kind].fit(seen, residuals, cfg, seed), residuals)
+    effects = FAMILIES[cfg.kind].fit(seen, residuals, cfg, seed)
+    if cfg.interval not in INTERVALS:
+        raise AnalysisError(
+            f"estimator.interval={cfg.interval}{nearest_name(cfg.interval, INTERVALS)}; allowed: "
+            f"{', '.join(INTERVALS)}."
+        )
+    if cfg.interval == "gp" and cfg.kind != "varying_coefficient_gp" and seen.x_names:
+        effects = JudgedEffects(effects, fit_process(seen, residuals, cfg, seed))
+    return Fitted(effects, residuals)
+
+
+def predict_out_of_fold(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: int) -> Floats:
+    """Return ``theta(x_i)' z_i`` (n,) with theta refitted without run i's fold, on the shared residuals."""
+    family = FAMILIES[cfg.kind]
+    seen = roles if family.uses_state else roles.forget_state()
+    light, predicted = lighten(cfg, 1.0), np.empty(roles.n_runs)
+    for fold in np.unique(residuals.folds):
+        out, kept = np.flatnonzero(residuals.folds == fold), np.flatnonzero(residuals.folds != fold)
+        effects = family.fit(seen.take(kept), residuals.take(kept), light, seed)
+        # Residuals are in the fit's coordinates, effects in the embedding: Z = embed(T) B.
+        slopes = effects.thetas(seen.X[out]) @ np.linalg.pinv(roles.coordinates.basis).T
+        predicted[out] = np.einsum("np,np->n", slopes, residuals.Z[out])
+    return predicted
 
 
 def lighten(cfg: EstimatorConfig, share: float) -> EstimatorConfig:
@@ -89,6 +123,7 @@ def lighten(cfg: EstimatorConfig, share: float) -> EstimatorConfig:
     return dataclasses.replace(
         cfg,
         n_trees=min(cfg.n_trees, REFIT_TREES),
+        interval="own",
         min_samples_leaf=max(5, round(cfg.min_samples_leaf * share)),
     )
 

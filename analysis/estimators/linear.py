@@ -122,6 +122,12 @@ def _standardise(X: Floats) -> tuple[Floats, Floats]:
     return X.mean(axis=0), np.where(scale > 0, scale, 1.0)
 
 
+def has_own_columns(roles: Roles) -> bool:
+    """Whether X is made of the same features of every domain."""
+    features = {name.split(".", 1)[0] for name in roles.x_names}
+    return bool(features) and set(roles.x_names) == {f"{f}.{d}" for f in features for d in roles.domains}
+
+
 def find_own_columns(roles: Roles) -> NDArray[np.int64]:
     """Return the column of X (K, F) that holds feature f of domain k."""
     if roles.coordinates.name != "log":

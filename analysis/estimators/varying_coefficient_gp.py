@@ -12,7 +12,7 @@ from analysis.estimators.effects import Effects
 from analysis.estimators.gp.evidence import Solved, cross_effects, fit_values, solve
 from analysis.estimators.gp.kernel import SMOOTHNESS, Kernel, Points
 from analysis.estimators.gp.steps import KEPT, StepModel, Steps, make_gram, propose_steps, search_steps, solve_steps
-from analysis.estimators.linear import count_polynomial, find_own_columns, make_polynomial
+from analysis.estimators.linear import count_polynomial, find_own_columns, has_own_columns, make_polynomial
 from analysis.estimators.nuisances import Residuals
 from analysis.roles import Roles
 from causalmix.config import EstimatorConfig
@@ -75,7 +75,7 @@ class ProcessEffects(Effects):
         self._shares = share / share.sum()
         eye = np.eye(points.R.shape[1])
         no_surface = Question(eye, np.empty((0, len(eye))), np.empty((0, len(eye))))
-        slope = np.linalg.pinv(points.Z, rcond=1e-8).T
+        slope: Floats = np.asarray(np.linalg.pinv(points.Z, rcond=1e-8).T, dtype=np.float64)
         self._slopes = Question(eye, points.Z, slope) if kernel.has_surface else no_surface
         self._own = no_surface
         self._answers: dict[bytes, tuple[Floats, Floats]] = {}
@@ -235,8 +235,8 @@ def _build(
     solved = solve(kernel.covariance(values, points), outcomes, y)
     if not cfg.steps:
         none = np.empty((0, outcomes.shape[1]))
-        models = (StepModel((), solved.log_evidence, none, np.empty((0, 0)), np.empty(0, dtype=np.int64)),)
-        return Process(values, solved, 0.0, np.empty((0, len(y))), models)
+        smooth = (StepModel((), solved.log_evidence, none, np.empty((0, 0)), np.empty(0, dtype=np.int64)),)
+        return Process(values, solved, 0.0, np.empty((0, len(y))), smooth)
     expanded = steps.expand(points.X, points.R)
     gram = make_gram(expanded, solved, y)
     scale = float(np.exp(2 * values[1:4]).sum())
@@ -284,8 +284,8 @@ def _centre_smoothly(roles: Roles) -> Floats:
 
 
 def _choose_columns(roles: Roles, n_coordinates: int) -> NDArray[np.int64]:
-    """Let a domain's effect see its own state where X is by domain, else the whole of X."""
-    if any("." in name for name in roles.x_names):
+    """Let a domain's effect see its own state where X holds all of it, else the whole of X."""
+    if roles.coordinates.name == "log" and has_own_columns(roles):
         return find_own_columns(roles)
     return np.tile(np.arange(roles.X.shape[1]), (n_coordinates, 1))
 

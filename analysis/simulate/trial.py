@@ -19,6 +19,8 @@ from causalmix.config import EstimatorConfig, OutcomeConfig, PolicyConfig
 
 Floats = NDArray[np.float64]
 
+STATE_AWARE = ("causalmix_a", "causalmix_s")
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -112,7 +114,10 @@ def run_trial(world: World, seed: int, arms: Mapping[str, Arm], *, n_targets: in
     for name, arm in arms.items():
         roles, fitted = fits[arm.estimator.name]
         targets = [make_target(world, roles, x) for x in states]
-        mixtures = np.stack([propose(fitted, roles, target, arm.policy).weights for target in targets])
+        # Only the policies of the method look at the state: the others answer every target alike.
+        asked = targets if arm.policy.kind in STATE_AWARE else targets[:1]
+        answers = [propose(fitted, roles, target, arm.policy).weights for target in asked]
+        mixtures = np.stack(answers if len(answers) == len(targets) else answers * len(targets))
         policies[name] = _score_policy(world, fitted, targets, mixtures, top, confidence)
     return Trial(effects, policies)
 

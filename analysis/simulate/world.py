@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from causalmix.config import DialsConfig
 from causalmix.errors import AnalysisError, nearest_name
 from causalmix.mixture.simplex import Box, default_floor, project_to_box
 from causalmix.table.runs import RunsTable
@@ -20,51 +22,12 @@ N_MEAN_DRAWS = 4000  # behind the design's mean of log T at one state
 
 
 @dataclass(frozen=True)
-class Dials:
-    """What a simulated sweep is like.
-
-    Attributes
-    ----------
-    n_runs, n_domains, n_features : int
-        n, K and the number of state features d, standard normal and independent.
-    heterogeneity : str
-        How theta depends on the state: none | linear | smooth (sines) | step (every domain jumps at its own
-        threshold of its own feature) | tree (three leaves cut on two features, all domains at once).
-    strength : float
-        Standard deviation of theta over states, points per unit of log share; its mean has sd .7 around 1.
-    confounding : float
-        How far the state moves the sampler's centre, in log shares; 0 is randomised. The state moves the
-        outcome by 3 points in any case.
-    concentration_min, concentration_max : float
-        Dirichlet concentration over K; large values leave little overlap.
-    curvature : float
-        Points lost per squared unit that a log share lies from its design mean, halved: what is not log-linear.
-    noise : float
-        Standard deviation of a run's outcome, points.
-    knows_design : bool
-        Whether the table has the sampler's own mean of log T.
-    """
-
-    n_runs: int = 256
-    n_domains: int = 5
-    n_features: int = 3
-    heterogeneity: str = "linear"
-    strength: float = 1.0
-    confounding: float = 0.0
-    concentration_min: float = 0.5
-    concentration_max: float = 5.0
-    curvature: float = 0.0
-    noise: float = 1.0
-    knows_design: bool = True
-
-
-@dataclass(frozen=True)
 class World:
-    """``E[Y | x, T] = g(x) + theta(x)' log T - curvature / 2 |log T - c|^2``, with everything in it known.
+    """``E[Y | x, T] = g(x) + theta(x)' log T - sum_k b_k / 2 (log T_k - c_k)^2``, with everything in it known.
 
     Attributes
     ----------
-    dials : Dials
+    dials : DialsConfig
     constant : ndarray (K,)
         Mean effects.
     directions : ndarray (K, d), phases : ndarray (K,)
@@ -75,13 +38,15 @@ class World:
         Effects of the tree's leaves.
     pull : ndarray (K, d)
         Where confounding moves the sampler's centre.
+    curvature : ndarray (K,)
+        b: twice the dial for half of the domains, which saturate; 0 for the others.
     centre : ndarray (K,)
         c, the mean of log T of the randomised design.
     bend : ndarray (K,)
         Least-squares slope of the curvature's part on log T over that design.
     """
 
-    dials: Dials
+    dials: DialsConfig
     constant: Floats
     directions: Floats
     phases: Floats
@@ -90,6 +55,7 @@ class World:
     jumps: Floats
     leaves: Floats
     pull: Floats
+    curvature: Floats
     centre: Floats
     bend: Floats
 
@@ -127,7 +93,7 @@ class World:
     def outcome(self, X: Floats, mixtures: Floats) -> Floats:
         """Return the mean outcome (m,) of mixtures (m, K) at states (m, d), less what the state alone adds."""
         logs = np.log(mixtures)
-        bend = 0.5 * self.dials.curvature * ((logs - self.centre) ** 2).sum(axis=-1)
+        bend = 0.5 * (logs - self.centre) ** 2 @ self.curvature
         return np.asarray((self.theta(X) * logs).sum(axis=-1) - bend)
 
     def level(self, X: Floats) -> Floats:
@@ -167,7 +133,7 @@ class World:
         return np.asarray(np.broadcast_to(means, (len(X), self.dials.n_domains)))
 
 
-def make_world(dials: Dials, seed: int) -> World:
+def make_world(dials: DialsConfig, seed: int) -> World:
     """Draw a world: the same dials and seed give the same truth."""
     if dials.heterogeneity not in HETEROGENEITY:
         raise AnalysisError(
@@ -190,6 +156,7 @@ def make_world(dials: Dials, seed: int) -> World:
         jumps=rng.choice([-1.0, 1.0], n_domains),
         leaves=rng.normal(size=(3, n_domains)),
         pull=rng.normal(size=(n_domains, n_features)) / np.sqrt(n_features),
+        curvature=2.0 * dials.curvature * (rng.permutation(n_domains) < n_domains // 2),
         centre=zero,
         bend=zero,
     )
@@ -199,7 +166,7 @@ def make_world(dials: Dials, seed: int) -> World:
     states = np.zeros((10 * N_MEAN_DRAWS, n_features))
     logs = np.log(randomised.draw_mixtures(states, np.random.default_rng([seed, 4])))
     centred = logs - logs.mean(axis=0)
-    bent = -0.5 * dials.curvature * (centred**2).sum(axis=1)
+    bent = -0.5 * centred**2 @ world.curvature
     return dataclasses.replace(world, centre=logs.mean(axis=0), bend=np.linalg.lstsq(centred, bent, rcond=None)[0])
 
 
@@ -220,22 +187,24 @@ def draw_table(world: World, seed: int) -> RunsTable:
     return RunsTable(pd.DataFrame(columns), world.domains, features, (), f"simulated-{seed}")
 
 
-def _climb(score: object, starts: list[Floats], box: Box) -> Floats:
+def _climb(score: Callable[[Floats], float], starts: list[Floats], box: Box) -> Floats:
     """Maximise a smooth score over the box from a few starts."""
-    from scipy.optimize import minimize
+    from scipy.optimize import Bounds, LinearConstraint, minimize
+
+    def cost(t: Floats) -> float:
+        return -score(np.clip(t, 1e-6, None))
 
     best, highest = starts[0], -np.inf
     for start in starts:
         found = minimize(
-            lambda t: -score(np.clip(t, 1e-6, None)),  # type: ignore[operator]
+            cost,
             start,
             method="SLSQP",
-            bounds=list(zip(box.floor, box.cap)),
-            constraints={"type": "eq", "fun": lambda t: t.sum() - 1.0},
+            bounds=Bounds(box.floor, box.cap),
+            constraints=LinearConstraint(np.ones((1, len(start))), 1.0, 1.0),
             options={"maxiter": 200, "ftol": 1e-10},
         )
         mixture = project_to_box(np.clip(found.x, 0.0, None), box)
-        value = score(mixture)  # type: ignore[operator]
-        if value > highest:
-            best, highest = mixture, value
+        if score(mixture) > highest:
+            best, highest = mixture, score(mixture)
     return best

@@ -117,7 +117,7 @@ class Kernel:
         s = np.exp(2 * values[:5])
         lengths, lengths_g = np.exp(values[5 : 5 + f]), np.exp(values[5 + f : 5 + 2 * f])
         distances_g = self._feature_distances(X, lengths_g)
-        smooth_g = _matern(sum(distances_g), self.smoothness)
+        smooth_g = _matern(_add(distances_g), self.smoothness)
         groups = [0] if self.is_shared else range(len(self.columns))
         parts = []
         total = s[0] * smooth_g
@@ -127,7 +127,7 @@ class Kernel:
             x = X[:, self.columns[p]]
             linear = (x @ x.T) / f
             distances = [_square_distance(x[:, [j]] / lengths[j], x[:, [j]] / lengths[j]) for j in range(f)]
-            smooth = _matern(sum(distances), self.smoothness)
+            smooth = _matern(_add(distances), self.smoothness)
             total += moved * (s[1] + s[2] * linear + s[3] * smooth)
             parts.append((moved, linear, smooth, distances))
         surface = self.surface(values, points.Z, points.Z) if self.has_surface else None
@@ -139,14 +139,14 @@ class Kernel:
         W = inverse_weights(total)  # type: ignore[operator]
         gradient[0] = 2 * s[0] * _dot(W, smooth_g)
         gradient[4] = 2 * s[4] * np.trace(W)
-        fall_g = W * _fall(sum(distances_g), self.smoothness)
+        fall_g = W * _fall(_add(distances_g), self.smoothness)
         gradient[5 + f : 5 + 2 * f] = [s[0] * _dot(fall_g, d) for d in distances_g]
         for moved, linear, smooth, distances in parts:
             weighted = W * moved
             gradient[1] += 2 * s[1] * weighted.sum()
             gradient[2] += 2 * s[2] * _dot(weighted, linear)
             gradient[3] += 2 * s[3] * _dot(weighted, smooth)
-            weighted *= _fall(sum(distances), self.smoothness)
+            weighted *= _fall(_add(distances), self.smoothness)
             gradient[5 : 5 + f] += [s[3] * _dot(weighted, d) for d in distances]
         if surface is not None:
             squares = _square_distance(points.Z, points.Z) / np.exp(2 * values[-1])
@@ -168,6 +168,10 @@ def _square_distance(a: Floats, b: Floats) -> Floats:
     for j in range(a.shape[1]):
         total += (a[:, j, None] - b[None, :, j]) ** 2
     return total
+
+
+def _add(parts: list[Floats]) -> Floats:
+    return np.asarray(np.add.reduce(parts))
 
 
 def _matern(squares: Floats, smoothness: str) -> Floats:

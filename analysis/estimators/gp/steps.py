@@ -131,7 +131,7 @@ def solve_steps(gram: Gram, chosen: Chosen, variance: float, log_posterior: floa
     """Return the posterior of the coefficients of one set of steps."""
     rows = np.array([s * gram.width + j for s in chosen for j in range(gram.width)], dtype=np.int64)
     precision = np.eye(len(rows)) / variance + gram.matrix[np.ix_(rows, rows)]
-    covariance = np.linalg.inv(precision)
+    covariance: Floats = np.asarray(np.linalg.inv(precision), dtype=np.float64)
     return StepModel(chosen, log_posterior, covariance @ gram.outcomes[rows], covariance, rows)
 
 

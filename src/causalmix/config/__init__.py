@@ -31,6 +31,7 @@ from causalmix.config.pool import (
     ScoresConfig,
     TokenizerConfig,
 )
+from causalmix.config.simulate import DialsConfig, SimulateConfig
 from causalmix.config.training import BaseConfig, EvaluateConfig, LoraConfig, ModelConfig, TrainConfig
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "CandidateConfig",
     "ClusterConfig",
     "Config",
+    "DialsConfig",
     "EstimatorConfig",
     "EvaluateConfig",
     "LoraConfig",
@@ -53,6 +55,7 @@ __all__ = [
     "ReferenceLMConfig",
     "ResourcesConfig",
     "ScoresConfig",
+    "SimulateConfig",
     "StudyConfig",
     "TargetConfig",
     "TokenizerConfig",
@@ -77,12 +80,13 @@ GROUPS: dict[str, type[Any]] = {
 
 
 def register_schemas() -> None:
-    """Register every schema with Hydra, under ``<group>/schema`` and as the two root schemas."""
+    """Register every schema with Hydra, under ``<group>/schema`` and as the root schemas."""
     store = ConfigStore.instance()
     for group, node in GROUPS.items():
         store.store(group=group, name="schema", node=node)
     store.store(name="launch_schema", node=Config)
     store.store(name="analysis_schema", node=AnalysisConfig)
+    store.store(name="simulate_schema", node=SimulateConfig)
 
 
 def resolve(config: Any) -> dict[str, Any]:

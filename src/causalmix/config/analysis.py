@@ -22,10 +22,13 @@ class EstimatorConfig:
     """How theta(x), the marginal effect of log shares, is estimated."""
 
     name: str = MISSING
-    kind: str = MISSING  # causal_forest | linear_dml | constant_dml | own_state | gp | auto | no_orthogonalisation | ...
+    kind: str = (
+        MISSING  # causal_forest | linear_dml | constant_dml | own_state | gp | auto | no_orthogonalisation | ...
+    )
     state: str = "pool"  # covariates X: pool (one mean a feature) | domain (one a feature and domain)
     coordinates: str = "log"  # log | ilr | ilr_even | alr | tangent
     log_offset: float = 0.0  # eps in log(T + eps); 0 refuses runs with a share of zero
+    interval: str = "own"  # own | gp: judged by the posterior of varying_coefficient_gp, whose intervals cover
     per_outcome: bool = True  # fit each ability, then average
     degree: int = 1  # linear_dml: 1 linear in the state, 2 with squares and products
     smoothness: str = "matern32"  # varying_coefficient_gp: matern32 | matern12, of g(x) and theta(x)

@@ -1,0 +1,148 @@
+"""``estimator=auto``: the simplest family whose effects predict held-out runs as well as the best one's."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.estimators.fit import FAMILIES, count_rows_needed, predict_out_of_fold
+from analysis.estimators.nuisances import Residuals, residualise
+from analysis.roles import Roles, Runs, assign_roles
+from causalmix.config import EstimatorConfig, OutcomeConfig
+from causalmix.errors import AnalysisError, name_some
+
+Floats = NDArray[np.float64]
+
+# From the simplest: (family, state, degree). The first within one standard error of the best is taken.
+CANDIDATES: tuple[tuple[str, str, int], ...] = (
+    ("constant_dml", "pool", 1),
+    ("own_state", "domain", 1),
+    ("linear_dml", "pool", 1),
+    ("linear_dml", "pool", 2),
+    ("varying_coefficient_gp", "pool", 1),
+    ("varying_coefficient_gp", "domain", 1),
+    ("causal_forest", "pool", 1),
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One family on trial.
+
+    Attributes
+    ----------
+    name : str
+    loss : float
+        Out-of-fold R-loss: the mean of ``(Y - m(X, W) - theta(X)' (Z - e))^2``, squared points.
+    behind, behind_se : float
+        Its loss less the best one's over the same runs, and the standard error of that difference.
+    """
+
+    name: str
+    loss: float
+    behind: float
+    behind_se: float
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was tried, and what was taken."""
+
+    chosen: EstimatorConfig
+    candidates: tuple[Candidate, ...]
+
+    def describe(self) -> str:
+        """Return one sentence for the reader."""
+        tried = name_some((f"{c.name} {c.loss:.4g}" for c in self.candidates), 10)
+        return (
+            f"estimator=auto took {self.chosen.name}, the simplest within one standard error of the best: "
+            f"out-of-fold R-loss {tried}."
+        )
+
+
+def select_estimator(
+    runs: Runs,
+    cohort: str,
+    cfg: EstimatorConfig,
+    outcome: OutcomeConfig,
+    seed: int,
+    known_states: Sequence[str] | None = None,
+) -> Selection:
+    """Choose a family by out-of-fold R-loss and the one-standard-error rule.
+
+    Every candidate is judged on the same residuals: m sees all of the state whichever part of it a family
+    lets effects depend on.
+
+    Parameters
+    ----------
+    runs, cohort, outcome
+        As for :func:`analysis.roles.assign_roles`.
+    cfg : EstimatorConfig
+        Everything but the family, its state and its degree is taken from here.
+    seed : int
+    known_states : sequence of str, optional
+        States that the target has; families that need others are left out.
+
+    Raises
+    ------
+    AnalysisError
+        Where the table is too small, or has too little state, for any family.
+
+    Notes
+    -----
+    The R-loss: Nie and Wager, "Quasi-oracle estimation of heterogeneous treatment effects", Biometrika 108
+    (2021). The rule: Breiman et al., "Classification and Regression Trees" (1984), section 3.4.
+    """
+    residuals: Residuals | None = None
+    losses: dict[str, Floats] = {}
+    configs: dict[str, EstimatorConfig] = {}
+    left_out = []
+    for kind, state, degree in CANDIDATES:
+        own = dataclasses.replace(cfg, kind=kind, state=state, degree=degree, interval="own")
+        name = _name(kind, state, degree)
+        try:
+            roles = assign_roles(runs, cohort, own, outcome)
+            _check_feasible(roles, own, known_states)
+            residuals = residuals or residualise(roles, own.nuisance, seed)
+            predicted = predict_out_of_fold(roles, residuals, own, seed)
+        except AnalysisError as error:
+            left_out.append(f"{name} ({error})")
+            continue
+        losses[name] = (residuals.outcomes @ roles.outcome_weights - predicted) ** 2
+        configs[name] = dataclasses.replace(own, name=name)
+    if not losses:
+        raise AnalysisError(f"estimator=auto: no family fits this table: {name_some(left_out)}")
+    candidates = compare_losses(losses)
+    chosen = next(c for c in candidates if c.behind <= c.behind_se)
+    return Selection(configs[chosen.name], candidates)
+
+
+def compare_losses(losses: Mapping[str, Floats]) -> tuple[Candidate, ...]:
+    """Compare losses (n,) of the same runs with those of the best, in the order given."""
+    best = min(losses, key=lambda name: float(losses[name].mean()))
+    rows = []
+    for name, loss in losses.items():
+        difference = loss - losses[best]
+        se = float(difference.std(ddof=1) / np.sqrt(len(difference)))
+        rows.append(Candidate(name, float(loss.mean()), float(difference.mean()), se))
+    return tuple(rows)
+
+
+def _check_feasible(roles: Roles, cfg: EstimatorConfig, known_states: Sequence[str] | None) -> None:
+    """Refuse a family whose state the target lacks, or that a fold's rest is too small for."""
+    unknown = [name for name in roles.x_names if known_states is not None and name not in known_states]
+    if unknown:
+        raise AnalysisError(f"the target has no {name_some(unknown)}")
+    needed, n_kept = count_rows_needed(roles, cfg), roles.n_runs - -(-roles.n_runs // cfg.nuisance.n_folds)
+    if n_kept < needed:
+        raise AnalysisError(f"{n_kept} runs outside a fold, {needed} are needed")
+
+
+def _name(kind: str, state: str, degree: int) -> str:
+    name = "quadratic_dml" if (kind, degree) == ("linear_dml", 2) else kind
+    assert kind in FAMILIES
+    return f"{name}_by_domain" if state == "domain" and kind != "own_state" else name

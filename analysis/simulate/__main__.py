@@ -1,0 +1,55 @@
+"""``python -m analysis.simulate``: regret, error, coverage and false advice on sweeps with a known truth."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
+
+import hydra
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from causalmix.config import SimulateConfig, register_schemas
+from causalmix.entry import end_with_message, run_command
+
+register_schemas()
+
+
+@hydra.main(version_base="1.3", config_path=str(Path(__file__).resolve().parents[2] / "conf"), config_name="simulate")
+@end_with_message
+def main(cfg: SimulateConfig) -> None:
+    """Simulate and print two tables: effects by estimator, mixtures by policy."""
+    from analysis.simulate.repeat import load_arms, repeat, spell_summary, summarise_effects, summarise_policies
+    from causalmix.files import write_json
+
+    plain = cast(SimulateConfig, OmegaConf.to_object(cfg))
+    trials = repeat(
+        plain.dials,
+        load_arms(plain),
+        n_repetitions=plain.n_repetitions,
+        n_targets=plain.n_targets,
+        seed=plain.seed,
+        n_workers=plain.n_workers,
+        confidence=plain.confidence,
+    )
+    effects, policies = summarise_effects(trials), summarise_policies(trials)
+    console = Console(width=max(Console().width, 110))
+    console.print(f"{plain.n_repetitions} sweeps; means over them with standard errors", highlight=False)
+    for title, summary in (("effects theta", effects), ("mixtures, in points", policies)):
+        table = Table(title=title)
+        table.add_column("")
+        for score in next(iter(summary.values())):
+            table.add_column(score, justify="right")
+        for name, row in summary.items():
+            table.add_row(name, *map(str, row.values()))
+        console.print(table)
+    if plain.json:
+        rows = {"effects": spell_summary(effects), "policies": spell_summary(policies)}
+        write_json(Path(plain.json), {"settings": asdict(plain), **rows})
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv))

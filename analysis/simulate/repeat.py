@@ -1,0 +1,132 @@
+"""Many simulated sweeps: means over repetitions with their standard errors."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from omegaconf import OmegaConf
+from tqdm import tqdm
+
+from analysis.simulate.trial import STATE_AWARE, Arm, Trial, run_trial
+from analysis.simulate.world import make_world
+from causalmix.config import DialsConfig, EstimatorConfig, PolicyConfig, SimulateConfig
+from causalmix.errors import ConfigError, nearest_name
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over repetitions and its standard error."""
+
+    value: float
+    error: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} +- {self.error:.3f}"
+
+
+Summary = dict[str, dict[str, Mean]]  # name -> score -> mean
+
+
+def repeat(
+    dials: DialsConfig,
+    arms: Mapping[str, Arm],
+    *,
+    n_repetitions: int,
+    n_targets: int,
+    seed: int = 0,
+    n_workers: int = 1,
+    confidence: float = 0.95,
+    progress: bool = True,
+    label: str = "sweeps",
+) -> list[Trial]:
+    """Run :func:`run_trial` on ``n_repetitions`` worlds, one seed each, in ``n_workers`` processes."""
+    jobs = [(dials, dict(arms), seed * 1_000_003 + i, n_targets, confidence) for i in range(n_repetitions)]
+    hidden = None if progress else True
+    if n_workers <= 1:
+        return [_work(job) for job in tqdm(jobs, desc=label, disable=hidden, leave=False)]
+    # Forked workers inherit the loaded libraries; each stays on one thread, as the estimators do.
+    with ProcessPoolExecutor(n_workers, mp_context=multiprocessing.get_context("fork")) as pool:
+        return list(tqdm(pool.map(_work, jobs), total=len(jobs), desc=label, disable=hidden, leave=False))
+
+
+def summarise_effects(trials: Sequence[Trial]) -> Summary:
+    """Return rmse, coverage and width of theta, by estimator."""
+    return _summarise([trial.effects for trial in trials])
+
+
+def summarise_policies(trials: Sequence[Trial]) -> Summary:
+    """Return regret, gain, coverage, width, advised and misled, by arm."""
+    return _summarise([trial.policies for trial in trials])
+
+
+def load_arms(cfg: SimulateConfig) -> dict[str, Arm]:
+    """Pair every estimator that the config names with every policy; those that use no fit stand once.
+
+    Raises
+    ------
+    ConfigError
+        A name without a file in ``conf/estimator`` or ``conf/policy``.
+    """
+    estimators = {name: load_estimator(name) for name in cfg.estimators}
+    policies = {name: load_policy(name) for name in cfg.policies}
+    arms: dict[str, Arm] = {}
+    for name, policy in policies.items():
+        if policy.kind not in STATE_AWARE:
+            arms[name] = Arm(next(iter(estimators.values())), policy)
+            continue
+        arms |= {f"{name} {label}": Arm(estimator, policy) for label, estimator in estimators.items()}
+    return arms
+
+
+def load_estimator(name: str) -> EstimatorConfig:
+    """Read ``conf/estimator/<name>.yaml``, for a table with a single outcome."""
+    estimator = cast(EstimatorConfig, _load("estimator", name, EstimatorConfig))
+    return replace(estimator, per_outcome=False)
+
+
+def load_policy(name: str) -> PolicyConfig:
+    """Read ``conf/policy/<name>.yaml``."""
+    return cast(PolicyConfig, _load("policy", name, PolicyConfig))
+
+
+def spell_summary(summary: Summary) -> list[dict[str, Any]]:
+    """Return rows for a JSON file."""
+    return [{"name": name, **{score: asdict(mean) for score, mean in row.items()}} for name, row in summary.items()]
+
+
+def _work(job: tuple[DialsConfig, dict[str, Arm], int, int, float]) -> Trial:
+    dials, arms, seed, n_targets, confidence = job
+    return run_trial(make_world(dials, seed), seed, arms, n_targets=n_targets, confidence=confidence)
+
+
+def _load(group: str, name: str, schema: type[Any]) -> Any:
+    path = CONF / group / f"{name}.yaml"
+    known = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    if name not in known:
+        raise ConfigError(f"{group} '{name}'{nearest_name(name, known)}; allowed: {', '.join(known)}.")
+    content = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path)))
+    content.pop("defaults")
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), content))
+
+
+def _summarise(rows: Sequence[Mapping[str, Any]]) -> Summary:
+    summary: Summary = {}
+    for name in rows[0]:
+        scores = [asdict(row[name]) for row in rows]
+        summary[name] = {score: mean_of([each[score] for each in scores]) for score in scores[0]}
+    return summary
+
+
+def mean_of(values: Sequence[float]) -> Mean:
+    """Return the mean and its standard error (NaN of a single value)."""
+    array = np.asarray(values, dtype=np.float64)
+    error = float(array.std(ddof=1) / np.sqrt(len(array))) if len(array) > 1 else float("nan")
+    return Mean(float(array.mean()), error)
