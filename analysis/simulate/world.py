@@ -72,19 +72,35 @@ class World:
 
     def theta(self, X: Floats) -> Floats:
         """Return the true effects (m, K) at states (m, d): at the design's centre, where there is curvature."""
-        kind, strength = self.dials.heterogeneity, self.dials.strength
+        return np.asarray(self.constant + self.dials.strength * self._move(X))
+
+    def shapes(self, X: Floats) -> Floats:
+        """Return regressors (m, K, b) that every true theta is linear in: what an oracle would regress on."""
+        n_domains = self.dials.n_domains
+        eye = np.eye(n_domains)
+        if self.dials.heterogeneity == "none":
+            return np.asarray(np.broadcast_to(eye, (len(X), n_domains, n_domains)))
+        if self.dials.heterogeneity == "tree":
+            leaves = np.eye(3)[self._find_leaf(X)]
+            return np.asarray(np.einsum("kj,ml->mkjl", eye, leaves).reshape(len(X), n_domains, -1))
+        own = self._move(X)[:, :, None] * eye
+        return np.concatenate([np.broadcast_to(eye, own.shape), own], axis=2)
+
+    def _move(self, X: Floats) -> Floats:
+        """Return how far effects (m, K) lie from their constants, in units of the strength."""
+        kind = self.dials.heterogeneity
         if kind == "none":
-            moved = np.zeros((len(X), self.dials.n_domains))
-        elif kind == "linear":
-            moved = X @ self.directions.T
-        elif kind == "smooth":
-            moved = np.sqrt(2.0) * np.sin(1.5 * X @ self.directions.T + self.phases)
-        elif kind == "step":
-            moved = np.where(X[:, self.features] > self.thresholds, self.jumps, -self.jumps)
-        else:
-            low, deep = X[:, 0] <= 0.25, X[:, 1] <= -0.25
-            moved = self.leaves[np.where(low, np.where(deep, 0, 1), 2)]
-        return np.asarray(self.constant + strength * moved)
+            return np.zeros((len(X), self.dials.n_domains))
+        if kind == "linear":
+            return np.asarray(X @ self.directions.T)
+        if kind == "smooth":
+            return np.asarray(np.sqrt(2.0) * np.sin(1.5 * X @ self.directions.T + self.phases))
+        if kind == "step":
+            return np.where(X[:, self.features] > self.thresholds, self.jumps, -self.jumps)
+        return np.asarray(self.leaves[self._find_leaf(X)])
+
+    def _find_leaf(self, X: Floats) -> NDArray[np.int64]:
+        return np.where(X[:, 0] <= 0.25, np.where(X[:, 1] <= -0.25, 0, 1), 2)
 
     def slopes(self, X: Floats) -> Floats:
         """Return what a fit linear in log T estimates (m, K): the best slopes over the randomised design."""
@@ -156,7 +172,7 @@ def make_world(dials: DialsConfig, seed: int) -> World:
         jumps=rng.choice([-1.0, 1.0], n_domains),
         leaves=rng.normal(size=(3, n_domains)),
         pull=rng.normal(size=(n_domains, n_features)) / np.sqrt(n_features),
-        curvature=2.0 * dials.curvature * (rng.permutation(n_domains) < n_domains // 2),
+        curvature=np.where(rng.permutation(n_domains) < n_domains // 2, 2.0 * dials.curvature, 0.0),
         centre=zero,
         bend=zero,
     )

@@ -1,0 +1,74 @@
+"""What the benchmarks on simulated sweeps share: options, arms, cells, and a JSON file that says where and when."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from analysis.simulate.repeat import load_estimator, load_policy
+from analysis.simulate.trial import Arm
+from causalmix.config import DialsConfig, NuisanceConfig
+from causalmix.files import write_json
+
+
+def parse_options(description: str, *, repetitions: int, full: int) -> argparse.Namespace:
+    """Read ``--full``, ``--repetitions``, ``--workers``, ``--cells`` and ``--json``."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help=f"{full} repetitions a cell instead of {repetitions}")
+    parser.add_argument("--repetitions", type=int, help="repetitions a cell")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--cells", default="", help="only cells whose name contains this")
+    parser.add_argument("--json", type=Path, help="write the table here too")
+    options = parser.parse_args()
+    options.repetitions = options.repetitions or (full if options.full else repetitions)
+    return options
+
+
+def spell_cell(**dials: Any) -> str:
+    """Return a cell's name: its dials that are not the default."""
+    default = dataclasses.asdict(DialsConfig())
+    changed = [
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in dials.items()
+        if default[name] != value
+    ]
+    return " ".join(changed) or "default"
+
+
+def plain_causalmix(policy: str = "causalmix_a") -> Arm:
+    """Return the method without additions: a forest on LightGBM's nuisances, no trust region."""
+    estimator = dataclasses.replace(
+        load_estimator("causal_forest"),
+        name="plain forest",
+        interval="own",
+        n_trees=500,
+        nuisance=NuisanceConfig(outcome="lightgbm", treatment="lightgbm"),
+    )
+    return Arm(estimator, dataclasses.replace(load_policy(policy), region="off", n_candidates=20_000))
+
+
+def make_arm(estimator: str, policy: str, **changes: Any) -> Arm:
+    """Return an arm from the files of ``conf``, with 20,000 candidates where any are drawn."""
+    config = dataclasses.replace(load_policy(policy), n_candidates=20_000, **changes)
+    return Arm(load_estimator(estimator), config)
+
+
+def write_result(path: Path | None, settings: Mapping[str, Any], rows: Sequence[Any], started: float) -> None:
+    """Write rows with the date, the machine and the seconds taken."""
+    if path is None:
+        return
+    content = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "seconds": round(time.perf_counter() - started, 1),
+        "settings": dict(settings),
+        "rows": list(rows),
+    }
+    write_json(path, content)
