@@ -26,7 +26,7 @@ class LinearShares:
     def fit(self, T: Floats, y: Floats) -> Self:
         """Fit ``y`` (n,) on ``T`` (n, K); needs K + 1 rows."""
         check_rows(T, y, T.shape[-1] + 1, "linear")
-        self.coefficients = np.linalg.lstsq(_add_intercept(T[:, :-1]), y, rcond=None)[0]
+        self.coefficients = np.asarray(np.linalg.lstsq(_add_intercept(T[:, :-1]), y, rcond=None)[0])
         return self
 
     def predict(self, T: Floats) -> Floats:
@@ -52,7 +52,7 @@ class LogShares:
     def fit(self, T: Floats, y: Floats) -> Self:
         """Fit ``y`` (n,) on ``T`` (n, K); needs K + 2 rows."""
         check_rows(T, y, T.shape[-1] + 2, "log_shares")
-        self.coefficients = np.linalg.lstsq(_add_intercept(np.log(T + self.offset)), y, rcond=None)[0]
+        self.coefficients = np.asarray(np.linalg.lstsq(_add_intercept(np.log(T + self.offset)), y, rcond=None)[0])
         return self
 
     def predict(self, T: Floats) -> Floats:
