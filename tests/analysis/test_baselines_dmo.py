@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize_scalar
 
+from analysis.app import analyse_table
 from analysis.policies.dmo_curves import DomainCurve, fit_curve, fit_exponent, optimise_shares
 from analysis.policies.propose import baseline_config, propose
 from analysis.roles import assign_roles
 from causalmix.config import EstimatorConfig, OutcomeConfig, PolicyConfig
 from causalmix.errors import AnalysisError
-from tests.analysis.synthetic import make_frame, make_runs
+from tests.analysis.synthetic import make_config, make_frame, make_runs
 from tests.analysis.test_policies import KnownEffects, make_box, make_target
 
 FACTORS = np.array([1 / 3, 1 / 2, 1, 2, 3])
@@ -191,6 +192,20 @@ def test_seeds_of_one_amount_are_averaged(plain):
     frame["validation.loss"] += np.where(frame["cohort"] == "perturbation", 0.003, 0.0)
     twin["validation.loss"] -= 0.003
     assert np.allclose(ask(pd.concat([frame, twin], ignore_index=True)).weights, plain.weights, atol=1e-4)
+
+
+def test_an_analysis_asks_every_baseline_and_says_which_could_not_answer():
+    frame = make_perturbations()
+    rows = frame["cohort"] == "perturbation"
+    frame.loc[rows, [c for c in frame if c.startswith(("state.", "design."))]] = 0.0
+    cfg = make_config("no_covariates", baselines=["dmo", "mixing_law", "mixture_gp", "own_share", "grid"])
+    cfg.outcome.name = "coding"
+    analysis, _ = analyse_table(cfg, make_runs(frame), progress=False)
+    # The perturbation runs have sizes of their own; the fitted runs' size still stands for the target.
+    assert analysis.target.n_samples == 2000
+    assert [answer.name for answer in analysis.baselines] == ["dmo", "mixing_law", "mixture_gp"]
+    left_out = [note for note in analysis.notes if note.startswith("Left out:")]
+    assert [note.split()[2] for note in left_out] == ["own_share:", "grid:"]
 
 
 def test_runs_it_cannot_read_are_named_with_the_way_out():
