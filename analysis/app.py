@@ -19,7 +19,7 @@ from analysis.estimators.fit import FAMILIES, Fitted, check_estimator, fit_effec
 from analysis.policies.proposal import Proposal
 from analysis.policies.propose import baseline_config, check_kind, propose
 from analysis.result import GIVEN, MOVE_DELTA, WITHHELD, Analysis, Answer
-from analysis.roles import Roles, assign_roles
+from analysis.roles import Roles, assign_roles, select_cohort
 from analysis.target import Target, build_target
 from causalmix.config import AnalysisConfig, PolicyConfig
 from causalmix.errors import AnalysisError, ConfigError
@@ -133,7 +133,9 @@ def _check_settings(cfg: AnalysisConfig) -> None:
 def _find_target(cfg: AnalysisConfig, runs: RunsTable, roles: Roles) -> Target:
     frame = runs.frame
     names = [str(column).removeprefix("state.") for column in frame if str(column).startswith("state.")]
-    sizes = frame["train.n_samples"].dropna().unique() if "train.n_samples" in frame else np.array([])
+    # Other cohorts may have sizes of their own (perturbation, confirmation).
+    fitted = select_cohort(frame, cfg.cohort)
+    sizes = fitted["train.n_samples"].dropna().unique() if "train.n_samples" in fitted else np.array([])
     n_samples = int(sizes[0]) if len(sizes) == 1 else None
     target = build_target(cfg.target, roles, state_names=names, n_samples_runs=n_samples)
     _require_one_scale(runs, target)

@@ -65,6 +65,8 @@ class Roles:
     others : DataFrame
         Complete runs of the other cohorts (perturbation, grid, replicate ...): never fitted, read by the
         baselines that need runs of their own.
+    designs : tuple of str
+        Which kind of design drew each run's mixture (``design.kind``); empty where the table does not say.
     """
 
     run_ids: tuple[str, ...]
@@ -83,6 +85,7 @@ class Roles:
     randomised: bool
     constant_names: tuple[str, ...] = ()
     others: pd.DataFrame = field(default_factory=pd.DataFrame)
+    designs: tuple[str, ...] = ()
 
     @property
     def n_runs(self) -> int:
@@ -105,6 +108,7 @@ class Roles:
             X=self.X[rows],
             W=self.W[rows],
             design_mean=None if self.design_mean is None else self.design_mean[rows],
+            designs=tuple(self.designs[i] for i in rows) if self.designs else (),
         )
 
     def forget_state(self) -> Roles:
@@ -190,6 +194,7 @@ def assign_roles(runs: Runs, cohort: str, estimator: EstimatorConfig, outcome: O
         randomised=same,
         constant_names=constant,
         others=select_others(runs.frame, cohort),
+        designs=tuple(frame["design.kind"].astype(str)) if "design.kind" in frame else (),
     )
 
 

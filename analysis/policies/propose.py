@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from analysis.estimators.effects import Effects
 from analysis.policies.causalmix_a import propose_a
 from analysis.policies.causalmix_s import propose_s
+from analysis.policies.dmo import propose_dmo
+from analysis.policies.grid import propose_grid
+from analysis.policies.mixing_law import propose_mixing_law
+from analysis.policies.mixture_gp import propose_mixture_gp
+from analysis.policies.own_share import propose_own_share
 from analysis.policies.plain import propose_best_observed, propose_equal, propose_fixed, propose_natural
 from analysis.policies.proposal import Policy, Proposal
 from analysis.policies.regmix import propose_regmix
@@ -17,6 +24,11 @@ POLICIES: dict[str, Policy] = {
     "causalmix_a": propose_a,
     "causalmix_s": propose_s,
     "regmix": propose_regmix,
+    "dmo": propose_dmo,
+    "mixing_law": propose_mixing_law,
+    "mixture_gp": propose_mixture_gp,
+    "grid": propose_grid,
+    "own_share": propose_own_share,
     "equal": propose_equal,
     "natural": propose_natural,
     "fixed": propose_fixed,
@@ -45,6 +57,6 @@ def check_kind(kind: str, key: str) -> None:
 def baseline_config(name: str, like: PolicyConfig) -> PolicyConfig:
     """Return the config of a baseline by name, with its own numbers (RegMix's 128 best, seed 42)."""
     check_kind(name, "baselines")
-    if name == "regmix":
+    if name in ("regmix", "mixture_gp"):
         return PolicyConfig(name=name, kind=name, n_best=128, seed=42)
-    return PolicyConfig(name=name, kind=name, region=like.region, rho=like.rho, weights=like.weights, seed=like.seed)
+    return dataclasses.replace(like, name=name, kind=name, kappa=0.0, n_candidates=100_000, n_best=100)

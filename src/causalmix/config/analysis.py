@@ -46,13 +46,18 @@ class PolicyConfig:
     """How an estimate becomes a mixture."""
 
     name: str = MISSING
-    kind: str = MISSING  # causalmix_a | causalmix_s | regmix | equal | natural | fixed | best_observed
+    # causalmix_a | causalmix_s | regmix | dmo | mixing_law | mixture_gp | grid | best_observed | own_share | equal |
+    # natural | fixed
+    kind: str = MISSING
     region: str = "kl"  # off | kl (KL(q||T) <= rho)
     rho: float = 0.5
     kappa: float = 0.0  # causalmix_s: standard errors subtracted from the predicted gain
     n_candidates: int = 100_000
     n_best: int = 100
     weights: Any = None  # fixed: {domain: share}
+    kl_penalty: float = 0.5  # mixing_law: standard deviations of the outcome that a nat of KL(T||q) costs
+    unit: str = "tokens"  # dmo: what its curves count, tokens | documents
+    own_domains: Any = None  # own_share: {outcome: domain}; null: the domain of the outcome's name
     seed: int = 0
 
 
