@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from analysis.coordinates import to_log
 from analysis.estimators.effects import Effects
 from analysis.estimators.fit import fit_effects, lighten
+from analysis.leverage import read_leverage
 from analysis.policies.propose import propose
 from analysis.roles import Roles
 from analysis.target import Target
@@ -143,22 +143,12 @@ def refit_halves(
 
 
 def measure_support(roles: Roles, target: Target, mixture: Floats) -> Support:
-    """Compare the leverage of the mixture and the state of the target with those of the runs.
-
-    The residual of Z is taken from its linear prediction by X, or from its mean where T was randomised.
-    """
-    ones = np.ones((roles.n_runs, 1))
-    design = ones if roles.randomised or not roles.x_names else np.hstack([ones, roles.X])
-    at_target = np.ones(1) if design.shape[1] == 1 else np.concatenate([[1.0], target.x])
-    coefficients = np.linalg.lstsq(design, roles.Z, rcond=None)[0]
-    residuals = roles.Z - design @ coefficients
-    inverse = np.linalg.pinv(residuals.T @ residuals, hermitian=True)
-    own = np.einsum("nk,kj,nj->n", residuals, inverse, residuals)
-    offset = to_log(mixture, roles.log_offset) - at_target @ coefficients
+    """Compare the leverage of the mixture and the state of the target with those of the runs."""
+    leverage = read_leverage(roles, target.x)
     distance, limit, outside = _measure_state(roles, target)
     return Support(
-        leverage=float(offset @ inverse @ offset),
-        leverage_limit=float(np.quantile(own, 0.95)),
+        leverage=float(leverage.measure(mixture)),
+        leverage_limit=leverage.limit,
         distance=distance,
         distance_limit=limit,
         outside=outside,

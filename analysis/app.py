@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from analysis.coordinates import tabulate_moves
 from analysis.curves import draw_curves, grow_summary, read_theta
 from analysis.estimators.effects import Effects
 from analysis.estimators.fit import FAMILIES, Fitted, check_estimator, fit_effects
+from analysis.limits import read_constraints
 from analysis.policies.proposal import Proposal
 from analysis.policies.propose import baseline_config, check_kind, propose
 from analysis.result import GIVEN, MOVE_DELTA, WITHHELD, Analysis, Answer
@@ -137,6 +139,7 @@ def _find_target(cfg: AnalysisConfig, runs: RunsTable, roles: Roles) -> Target:
     sizes = frame["train.n_samples"].dropna().unique() if "train.n_samples" in frame else np.array([])
     n_samples = int(sizes[0]) if len(sizes) == 1 else None
     target = build_target(cfg.target, roles, state_names=names, n_samples_runs=n_samples)
+    target = dataclasses.replace(target, constraints=read_constraints(cfg.outcome, roles))
     _require_one_scale(runs, target)
     return target
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from analysis.estimators.effects import Effects
 from analysis.policies.causalmix_a import propose_a
 from analysis.policies.causalmix_s import propose_s
+from analysis.policies.constraints import read_limits
 from analysis.policies.plain import propose_best_observed, propose_equal, propose_fixed, propose_natural
 from analysis.policies.proposal import Policy, Proposal
 from analysis.policies.regmix import propose_regmix
@@ -33,7 +36,12 @@ def propose(effects: Effects, roles: Roles, target: Target, cfg: PolicyConfig) -
         An unknown policy, or one whose needs are not met.
     """
     check_kind(cfg.kind, "policy.kind")
-    return POLICIES[cfg.kind](effects, roles, target, cfg)
+    proposal = POLICIES[cfg.kind](effects, roles, target, cfg)
+    limits = read_limits(effects, roles, target)
+    if limits is None:
+        return proposal
+    # Said of every answer: baselines do not look at constraints.
+    return dataclasses.replace(proposal, notes=(*proposal.notes, limits.describe(proposal.weights)))
 
 
 def check_kind(kind: str, key: str) -> None:
@@ -47,4 +55,6 @@ def baseline_config(name: str, like: PolicyConfig) -> PolicyConfig:
     check_kind(name, "baselines")
     if name == "regmix":
         return PolicyConfig(name=name, kind=name, n_best=128, seed=42)
-    return PolicyConfig(name=name, kind=name, region=like.region, rho=like.rho, weights=like.weights, seed=like.seed)
+    return PolicyConfig(
+        name=name, kind=name, region=like.region, rho=like.rho, radius=like.radius, weights=like.weights, seed=like.seed
+    )
