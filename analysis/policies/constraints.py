@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.estimators.effects import Effects
 from analysis.policies.regions.region import Region, Solution, find_edge
+from analysis.policies.regions.support import SupportRegion
 from analysis.roles import Roles
 from analysis.target import Target
 from causalmix.errors import AnalysisError, name_some
@@ -18,7 +20,8 @@ from causalmix.errors import AnalysisError, name_some
 Floats = NDArray[np.float64]
 
 KEPT = 1e-9  # points by which a predicted gain may fall short
-_SWEEPS = 60
+_SWEEPS, _SWEEPS_INEXACT = 60, 4
+_SETTLED = 1e-6  # shares moved to keep the constraints to the last digit
 _LARGEST = 40.0  # of the log of a multiplier over its natural scale
 
 
@@ -97,6 +100,8 @@ def solve_constrained(region: Region, theta: Floats, limits: Constraints) -> Sol
         ``constraint.<ability>`` is priced in points of the outcome for one point of the ability. The reference,
         with a note, where nothing in the region was found to keep them (it keeps values of at most 0 itself).
     """
+    if isinstance(region, SupportRegion):
+        return _solve_supported(region, theta, limits)
     mu = np.zeros(len(limits.names))
 
     def ask(multipliers: Floats) -> Solution:
@@ -105,17 +110,28 @@ def solve_constrained(region: Region, theta: Floats, limits: Constraints) -> Sol
     def lack(multipliers: Floats, j: int) -> float:
         return float(limits.values[j] - limits.gains(ask(multipliers).weights)[j])
 
-    for _ in range(_SWEEPS):
+    for _ in range(_SWEEPS if region.exact else _SWEEPS_INEXACT):
         before = mu.copy()
         for j in range(len(mu)):
-            mu = _move_multiplier(lambda m, j=j: lack(m, j), mu, j, _scale(theta, limits.thetas[j]))  # type: ignore[misc]
-        if np.allclose(mu, before, rtol=1e-12, atol=0.0):
+            mu = _move_multiplier(partial(lack, j=j), mu, j, _scale(theta, limits.thetas[j]))
+        if len(mu) == 1 or np.allclose(mu, before, rtol=1e-10, atol=0.0):
             break
     found = ask(mu)
     if limits.are_kept(found.weights):
-        prices = {f"constraint.{name}": float(m) for name, m in zip(limits.names, mu) if m > 0}
-        return dataclasses.replace(found, prices=found.prices | prices)
+        return _name_prices(found, limits, mu)
     return _fall_back(region, limits, found)
+
+
+def _solve_supported(region: SupportRegion, theta: Floats, limits: Constraints) -> Solution:
+    """Hand the constraints to the region's own solver: it takes limits that are linear in ``log T``."""
+    least = limits.values + limits.thetas @ limits.effects.embed(limits.reference)
+    found = region.maximise_within(theta, limits.thetas, least)
+    return _fall_back(region, limits, None) if found is None else _name_prices(found[0], limits, found[1])
+
+
+def _name_prices(found: Solution, limits: Constraints, mu: Floats) -> Solution:
+    prices = {f"constraint.{name}": float(m) for name, m in zip(limits.names, mu) if m > 0}
+    return dataclasses.replace(found, prices=found.prices | prices)
 
 
 def _scale(theta: Floats, of_ability: Floats) -> float:
@@ -135,34 +151,43 @@ def _move_multiplier(lack: Callable[[Floats], float], mu: Floats, j: int, scale:
     without[j] = 0.0
     if lack(without) <= 0:
         return without
-    low = high = np.log(mu[j] / scale) if mu[j] > 0 else 0.0
-    while lack(put(low)) <= 0 and low > -_LARGEST:
-        low -= 1.0
-    while lack(put(high)) > 0 and high < _LARGEST:
-        high += 1.0
-    return put(find_edge(lambda t: lack(put(t)), high, low)) if lack(put(high)) <= 0 < lack(put(low)) else put(high)
+    at = np.log(mu[j] / scale) if mu[j] > 0 else 0.0
+    step = -1.0 if lack(put(at)) <= 0 else 1.0  # towards the edge
+    while abs(at + step) <= _LARGEST and (lack(put(at + step)) > 0) == (step > 0):
+        at, step = at + step, 1.5 * step
+    if abs(at + step) > _LARGEST:
+        return put(at)
+    inside, outside = (at, at + step) if step < 0 else (at + step, at)
+    return put(find_edge(lambda t: lack(put(t)), inside, outside))
 
 
-def _fall_back(region: Region, limits: Constraints, found: Solution) -> Solution:
+def _fall_back(region: Region, limits: Constraints, found: Solution | None) -> Solution:
     """Go from a mixture that keeps the constraints towards one that does not, as far as they hold."""
-    q = region.reference
-    if not limits.are_kept(q):
+    anchor = region.reference
+    if not (limits.are_kept(anchor) and region.contains(anchor)):
         best = [region.solve(theta).weights for theta in limits.thetas]
-        most = [float(limits.gains(weights)[j]) for j, weights in enumerate(best)]
-        kept = [weights for weights in best if limits.are_kept(weights)]
+        kept = [weights for weights in best if limits.are_kept(weights) and region.contains(weights)]
         if not kept:
-            named = name_some(
-                f"{name} (at least {value:+.3f} asked, at most {top:+.3f} predicted on its own)"
-                for name, value, top in zip(limits.names, limits.values, most)
-            )
-            note = (
-                f"No mixture was found in the region that keeps outcome.constraints of {named}: the reference is kept."
-            )
-            return Solution(q.copy(), notes=(note,))
-        q = kept[0]
-    weights = pull_back(found.weights, q, lambda T: bool(limits.are_kept(T) & region.contains(T)))
+            return _give_up(region, limits, best)
+        anchor = kept[0]
+    weights = anchor
+    if found is not None:
+        weights = pull_back(found.weights, anchor, lambda T: bool(limits.are_kept(T) & region.contains(T)))
+        if np.abs(weights - found.weights).max() < _SETTLED:
+            return Solution(weights, found.prices)
     note = "The multipliers did not settle: the answer keeps outcome.constraints, and may not be the best that does."
     return Solution(weights, notes=(note,))
+
+
+def _give_up(region: Region, limits: Constraints, best: list[Floats]) -> Solution:
+    """Keep the reference, and say what each ability can reach in the region by itself."""
+    most = [float(limits.gains(weights)[j]) for j, weights in enumerate(best)]
+    named = name_some(
+        f"{name} (at least {value:+.3f} asked, at most {top:+.3f} by itself)"
+        for name, value, top in zip(limits.names, limits.values, most)
+    )
+    note = f"No mixture was found in the region that keeps outcome.constraints of {named}: the reference is kept."
+    return Solution(region.reference.copy(), notes=(note,))
 
 
 def pull_back(weights: Floats, anchor: Floats, holds: Callable[[Floats], bool]) -> Floats:

@@ -83,6 +83,7 @@ class AitchisonRegion(Region):
     """Mixtures within an Aitchison distance of the reference; not convex in shares."""
 
     name: ClassVar[str] = "aitchison"
+    exact: ClassVar[bool] = False
 
     @classmethod
     def build(cls, cfg: PolicyConfig, roles: Roles, target: Target) -> Region:

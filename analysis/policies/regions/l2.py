@@ -87,6 +87,7 @@ class L2Region(Region):
     """Mixtures within a Euclidean distance of the reference; convex."""
 
     name: ClassVar[str] = "l2"
+    exact: ClassVar[bool] = False
 
     @classmethod
     def build(cls, cfg: PolicyConfig, roles: Roles, target: Target) -> Region:

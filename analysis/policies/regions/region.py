@@ -59,6 +59,7 @@ class Region(ABC):
     radius: float
 
     name: ClassVar[str]
+    exact: ClassVar[bool] = True  # whether its rule maximises theta' log T over the whole region
 
     @classmethod
     @abstractmethod

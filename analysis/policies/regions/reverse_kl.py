@@ -77,6 +77,7 @@ class ReverseKLRegion(Region):
     """Mixtures with ``KL(T || q)`` of at most rho nats; convex, and it allows shares of zero."""
 
     name: ClassVar[str] = "reverse_kl"
+    exact: ClassVar[bool] = False
 
     @classmethod
     def build(cls, cfg: PolicyConfig, roles: Roles, target: Target) -> Region:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.coordinates import to_log
 from analysis.leverage import Leverage, read_leverage
 from analysis.policies.regions.box import solve_box
 from analysis.policies.regions.kl import solve_kl
-from analysis.policies.regions.region import TOLERANCE, Region, Solution, find_edge, price_limits
+from analysis.policies.regions.region import TOLERANCE, Region, Solution, price_limits
 from analysis.roles import Roles
 from analysis.target import Target
 from causalmix.config import PolicyConfig
@@ -23,8 +25,10 @@ _LEAST = 1e-9  # share below which a logarithm is not followed
 _N_STARTS = 2  # runs' own mixtures from which the search starts, besides the path's end
 
 
-def solve_support(theta: Floats, leverage: Leverage, box: Box, starts: list[Floats]) -> tuple[Floats, float]:
-    """Maximise ``theta' log T`` subject to ``h(T) <= h_95``, ``m <= T <= c``, ``sum T = 1``.
+def solve_support(
+    theta: Floats, leverage: Leverage, box: Box, starts: list[Floats], rows: Floats, least: Floats
+) -> Floats:
+    """Maximise ``theta' log T`` subject to ``h(T) <= h_95``, ``G z(T) >= b``, ``m <= T <= c``, ``sum T = 1``.
 
     h is quadratic in ``log T``, so in these coordinates the region is convex, and the answer exact, under the
     same condition as :func:`solve_kl`; it has no closed form and is found by SLSQP (Kraft 1988) from each start.
@@ -35,42 +39,48 @@ def solve_support(theta: Floats, leverage: Leverage, box: Box, starts: list[Floa
     leverage : Leverage
     box : Box
     starts : list of ndarray (K,)
-        Mixtures inside the region, the best guess first; at least one.
+        Mixtures that keep every limit; at least one.
+    rows, least : ndarray (J, K), (J,)
+        G and b, the constraints of the outcome; J may be 0.
 
     Returns
     -------
-    weights : ndarray (K,)
-        Never worse than a start, and inside.
-    lam : float
-        Points gained for one unit more of leverage; 0 where the limit does not bind.
+    ndarray (K,)
+        Keeps every limit, and is never worse than a start.
     """
     from scipy.optimize import minimize
 
-    limit, low = leverage.limit, np.log(np.maximum(box.floor, _LEAST))
+    low, high = np.log(np.maximum(box.floor, _LEAST)), np.log(box.cap)
+    scale = float(np.abs(theta).max())
+
+    def slack(mixture: Floats) -> Floats:
+        inside = 1.0 - leverage.measure(mixture) / leverage.limit
+        return np.append(rows @ to_log(mixture, leverage.log_offset) - least, inside)
+
+    def slack_slope(z: Floats) -> Floats:
+        T = np.exp(z)
+        return np.vstack([rows * T / (T + leverage.log_offset), -leverage.slope(T) / leverage.limit])
+
+    def value(mixture: Floats) -> float:
+        return float(theta @ np.log(np.maximum(mixture, _LEAST)))
+
     constraints: Any = [
         {"type": "eq", "fun": lambda z: np.exp(z).sum() - 1.0, "jac": np.exp},
-        {
-            "type": "ineq",
-            "fun": lambda z: 1.0 - leverage.measure(np.exp(z)) / limit,
-            "jac": lambda z: -leverage.slope(np.exp(z)) / limit,
-        },
+        {"type": "ineq", "fun": lambda z: slack(np.exp(z)), "jac": slack_slope},
     ]
-    scale = float(np.abs(theta).max())
-    best = max(starts, key=lambda weights: float(theta @ np.log(np.maximum(weights, _LEAST))))
+    answers = list(starts)
     for start in starts:
-        found = minimize(
+        found = minimize(  # type: ignore[call-overload]  # the stubs know no bounds as one array
             lambda z: -float(theta @ z) / scale,
-            np.clip(np.log(np.maximum(start, _LEAST)), low, np.log(box.cap)),
+            np.clip(np.log(np.maximum(start, _LEAST)), low, high),
             jac=lambda z: -theta / scale,
-            bounds=list(zip(low, np.log(box.cap))),
+            bounds=np.stack([low, high], axis=1),
             constraints=constraints,
             method="SLSQP",
             options={"ftol": 1e-14, "maxiter": 300},
         )
-        weights = _pull_inside(np.exp(found.x), start, leverage, box)
-        if theta @ np.log(np.maximum(weights, _LEAST)) > theta @ np.log(np.maximum(best, _LEAST)):
-            best = weights
-    return best, _price_leverage(theta, best, leverage, box)
+        answers.append(_pull_inside(np.exp(found.x), start, slack, box))
+    return max(answers, key=value)
 
 
 @dataclass(frozen=True)
@@ -104,15 +114,46 @@ class SupportRegion(Region):
         return self.leverage.measure(held)
 
     def maximise(self, theta: Floats) -> Solution:
-        """Return :func:`solve_support` from the end of the KL path and the best runs inside."""
-        starts = [*self._follow_path(theta), *self._find_runs(theta)]
+        """Return :func:`solve_support` with the prices of its limits."""
+        none = np.empty((0, len(theta)))
+        found = self.maximise_within(theta, none, np.empty(0))
+        if found is not None:
+            return found[0]
+        note = "Neither the reference nor a run that keeps the limits lies in the support: the reference is kept."
+        return Solution(self.reference.copy(), notes=(note,))
+
+    def maximise_within(self, theta: Floats, rows: Floats, least: Floats) -> tuple[Solution, Floats] | None:
+        """Return the best mixture with ``rows @ z(T) >= least`` and the price of each row.
+
+        The search starts at the end of the KL path and at the best runs inside; None where no start keeps the rows.
+        """
+        starts = [*self._follow_path(theta), *self._find_runs(theta), self.reference]
+        starts = [T for T in starts if self.contains(T) and np.all(rows @ to_log(T, self.leverage.log_offset) >= least)]
         if not starts:
-            note = "Neither the reference nor a run that keeps the limits lies in the support: the reference is kept."
-            return Solution(self.reference.copy(), notes=(note,))
-        weights, lam = solve_support(theta, self.leverage, self.box, starts)
-        slope = (theta - lam * self.leverage.slope(weights)) / np.maximum(weights, _LEAST)
+            return None
+        weights = solve_support(theta, self.leverage, self.box, starts, rows, least)
+        lam, mu = self._price(theta, weights, rows, least)
+        held = np.maximum(weights, _LEAST)
+        slope = (theta + mu @ rows * held / (held + self.leverage.log_offset) - lam * self.leverage.slope(held)) / held
         prices = {self.name: lam} if lam > 0 else {}
-        return Solution(weights, prices | price_limits(slope, weights, self.box))
+        return Solution(weights, prices | price_limits(slope, weights, self.box)), mu
+
+    def _price(self, theta: Floats, weights: Floats, rows: Floats, least: Floats) -> tuple[float, Floats]:
+        """Return lam and mu of ``theta_k = nu T_k + lam dh/dz_k - mu' G_k`` over the free domains, by least squares."""
+        from scipy.optimize import nnls
+
+        lev = self.leverage
+        free = (weights > self.box.floor + TOLERANCE) & (weights < self.box.cap - TOLERANCE)
+        binds = np.append(
+            rows @ to_log(weights, lev.log_offset) - least < 1e-6, lev.measure(weights) > lev.limit - 1e-6
+        )
+        columns = np.vstack([-rows * weights / (weights + lev.log_offset), lev.slope(weights)])
+        prices = np.zeros(len(binds))
+        if free.any() and binds.any():
+            # Shares first: nu may have either sign, so it comes twice.
+            design = np.vstack([weights, -weights, columns[binds]])[:, free].T
+            prices[binds] = nnls(design, theta[free])[0][2:]
+        return float(prices[-1]), prices[:-1]
 
     def _follow_path(self, theta: Floats) -> list[Floats]:
         """Go from the reference towards the box's best, along the answers of the KL region, to the edge."""
@@ -144,37 +185,20 @@ class SupportRegion(Region):
         return list(inside[order[:_N_STARTS]])
 
 
-def _pull_inside(weights: Floats, start: Floats, leverage: Leverage, box: Box) -> Floats:
+def _pull_inside(weights: Floats, start: Floats, slack: Callable[[Floats], Floats], box: Box) -> Floats:
     """Move a solver's answer back towards a start inside, as far as its rounding took it out."""
-    limited = np.clip(weights, np.maximum(box.floor, 0.0), box.cap)
-    if abs(limited.sum() - 1.0) > 1e-6:
+    limited = np.clip(weights, box.floor, box.cap)
+    if not abs(limited.sum() - 1.0) <= 1e-6:
         return start
     limited = np.clip(limited + (1.0 - limited.sum()) * _share_room(limited, box), box.floor, box.cap)
-
-    def excess(part: float) -> float:
+    for part in (0.0, *np.logspace(-12, -2, 21)):
         mixture = (1.0 - part) * limited + part * start
-        return float(leverage.measure(mixture)) - leverage.limit
-
-    if excess(0.0) <= 0:
-        return np.asarray(limited)
-    if excess(1.0) > 0:  # the start itself lies on the edge, to rounding
-        return start
-    part = find_edge(excess, 1.0, 0.0)
-    return np.asarray((1.0 - part) * limited + part * start)
+        if np.all(slack(mixture) >= -TOLERANCE):
+            return np.asarray(mixture)
+    return start
 
 
 def _share_room(weights: Floats, box: Box) -> Floats:
     """Return how a small excess of mass is spread: over the domains that no limit holds."""
     room = np.minimum(weights - box.floor, box.cap - weights)
     return np.asarray(room / room.sum()) if room.sum() > 0 else np.zeros_like(room)
-
-
-def _price_leverage(theta: Floats, weights: Floats, leverage: Leverage, box: Box) -> float:
-    """Return lam of ``theta_k / T_k = nu + lam dh/dT_k`` over the free domains, by least squares."""
-    free = (weights > box.floor + TOLERANCE) & (weights < box.cap - TOLERANCE)
-    if leverage.measure(weights) < leverage.limit * (1 - 1e-6) or free.sum() < 2:
-        return 0.0
-    held = weights[free]
-    # In units of points a unit of log share, so that small shares do not rule the fit.
-    regressors = np.stack([held, leverage.slope(weights)[free]], axis=1)
-    return max(float(np.linalg.lstsq(regressors, theta[free], rcond=None)[0][1]), 0.0)
