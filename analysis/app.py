@@ -174,17 +174,7 @@ def _assemble(
     blocking = list_blocking(checks, cfg.allow_failed_checks)
     advice, reason = _decide(answer, target, [f"[{c.code}] {c.message}" for c in blocking])
     weights = answer.weights if advice == GIVEN else target.reference
-    spread = refit_halves(
-        roles,
-        target,
-        cfg.estimator,
-        cfg.policy,
-        answer.weights,
-        n_refits=cfg.n_refits,
-        n_threads=cfg.n_threads,
-        seed=cfg.seed,
-        progress=progress,
-    )
+    spread = refit_halves(cfg, roles, target, fitted, answer.weights, progress=progress)
     notes = [RANDOMISED if roles.randomised else NOT_RANDOMISED, *target.notes, *proposal.notes]
     notes += [f"Allowed although it failed: [{c.code}] {c.message}" for c in checks if _overruled(c, cfg)]
     notes += [*runs.notes]

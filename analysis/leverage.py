@@ -24,21 +24,16 @@ class Leverage:
     centre : ndarray (K,)
         z_hat, the prediction of Z at the target's state.
     inverse : ndarray (K, K)
-    own : ndarray (n,)
-        Leverage of every run.
+    limit : float
+        The 95th percentile of the runs' own leverages.
     log_offset : float
         eps in ``z(T) = log(T + eps)``.
     """
 
     centre: Floats
     inverse: Floats
-    own: Floats
+    limit: float
     log_offset: float
-
-    @property
-    def limit(self) -> float:
-        """The 95th percentile of the runs' own leverages."""
-        return float(np.quantile(self.own, QUANTILE))
 
     def measure(self, mixtures: Floats) -> Floats:
         """Return the leverage of mixtures (..., K)."""
@@ -63,4 +58,4 @@ def read_leverage(roles: Roles, x: Floats) -> Leverage:
     residuals = roles.Z - design @ coefficients
     inverse = np.linalg.pinv(residuals.T @ residuals, hermitian=True)
     own = np.einsum("nk,kj,nj->n", residuals, inverse, residuals)
-    return Leverage(at_target @ coefficients, inverse, own, roles.log_offset)
+    return Leverage(at_target @ coefficients, inverse, float(np.quantile(own, QUANTILE)), roles.log_offset)

@@ -56,8 +56,9 @@ def draw_candidates(
 ) -> Floats:
     """Draw mixtures (m, K) of a region that keep the constraints, m at most ``n_candidates``.
 
-    A set too small to be met by chance is filled by halving the candidates' way to the reference (or to A's answer
-    where the reference lies outside) until ``n_best`` are inside.
+    A draw outside goes half the way to the reference (or to A's answer where the reference lies outside) until it
+    is inside: a region so small that chance would miss it is still searched to its edge. ``off`` does so only where
+    fewer than ``n_best`` of the uniform draws keep the caps.
     """
     q = region.reference
     centres, concentrations = [np.ones(len(q))], np.ones(1)
@@ -70,13 +71,16 @@ def draw_candidates(
         concentrations = np.exp(rng.uniform(np.log(len(q)), np.log(100.0 * len(q)), size=8))
     drawn = _draw(rng, centres, list(concentrations), cfg.n_candidates, region.box)
     anchors = [mixture for mixture in anchors if _holds(mixture, region, limits)]
-    inside = drawn[_holds(drawn, region, limits)]
+    kept = _holds(drawn, region, limits)
+    inside, drawn = drawn[kept], drawn[~kept]
+    enough = cfg.n_best if region.name == "off" else cfg.n_candidates
     for _ in range(_HALVINGS if anchors else 0):
-        if len(inside) >= cfg.n_best:
+        if not len(drawn) or len(inside) >= enough:
             break
         drawn = 0.5 * (drawn + anchors[0])
-        inside = drawn[_holds(drawn, region, limits)]
-    return np.asarray(inside)
+        kept = _holds(drawn, region, limits)
+        inside, drawn = np.concatenate([inside, drawn[kept]]), drawn[~kept]
+    return inside
 
 
 def draw_dirichlet(rng: np.random.Generator, shape: Floats, n: int) -> Floats:
