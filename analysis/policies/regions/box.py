@@ -20,10 +20,11 @@ Floats = NDArray[np.float64]
 def solve_box(theta: Floats, reference: Floats, box: Box) -> Floats:
     """Maximise ``sum_k [theta_k]+ log T_k`` subject to ``m <= T <= c``, ``sum T = 1``.
 
-    ``T_k = clip([theta_k]+ / nu, m_k, c_k)``; exact. Without floors and caps it is the paper's CausalMix-A.
-    Where the caps of the positive effects leave mass over, the objective does not say who gets it: the others
-    share it in the proportions of the reference (the limit of scores ``[theta]+ + lam q``, lam -> 0). No effect
-    positive: the reference.
+    ``T_k = clip([theta_k]+ / nu, m_k, c_k)``; exact. Without floors and caps it is the paper's CausalMix-A, and
+    with floors it maximises ``theta' log T`` as well: negative effects lie at their floors. Where the caps of the
+    positive effects leave mass over, the objective does not say who gets it: the others share it in the
+    proportions of the reference (the limit of scores ``[theta]+ + lam q``, lam -> 0), which is not the best for
+    ``theta' log T``. No effect positive: the reference.
     """
     return fill_box(theta, reference, box) if np.any(theta > 0) else reference.copy()
 
@@ -45,7 +46,7 @@ class BoxRegion(Region):
     def maximise(self, theta: Floats) -> Solution:
         """Return :func:`solve_box` with the prices of its limits."""
         weights = solve_box(theta, self.reference, self.box)
-        slope = np.clip(theta, 0.0, None) / np.maximum(weights, 1e-300)
+        slope = theta / np.maximum(weights, 1e-300)  # negative effects too: a lower floor under them is a gain
         return Solution(weights, price_limits(slope, weights, self.box))
 
 
