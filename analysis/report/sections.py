@@ -28,7 +28,7 @@ _LIMITS = {  # what binds -> (what one unit more means, the unit)
     "l2": ("a region wider by 0.01 (policy.radius, shares)", 0.01),
     "support": ("a support wider by 0.01 (leverage)", 0.01),
     "constraint": ("a least gain of {domain} lower by 0.1 points", 0.1),
-    "cap": ("more documents of {domain}: 1 % of the run", 0.01),
+    "cap": ("a cap on {domain} higher by 1 % of the run (more documents, or target.caps)", 0.01),
     "floor": ("a floor under {domain} lower by 1 %", 0.01),
 }
 
