@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from analysis.estimators.effects import Effects
-from analysis.estimators.fit import fit_effects, lighten
+from analysis.estimators.fit import FAMILIES, Fitted, lighten
+from analysis.leverage import read_leverage
 from analysis.policies.propose import propose
 from analysis.roles import Roles
 from analysis.target import Target
-from causalmix.config import EstimatorConfig, PolicyConfig
+from causalmix.config import AnalysisConfig
 
 Floats = NDArray[np.float64]
 
@@ -101,63 +102,50 @@ def estimate_gain(effects: Effects, target: Target, mixture: Floats, confidence:
 
 
 def refit_halves(
-    roles: Roles,
-    target: Target,
-    estimator: EstimatorConfig,
-    policy: PolicyConfig,
-    answer: Floats,
-    *,
-    n_refits: int,
-    n_threads: int,
-    seed: int,
-    progress: bool,
+    cfg: AnalysisConfig, roles: Roles, target: Target, fitted: Fitted, answer: Floats, *, progress: bool
 ) -> Spread | None:
     """Refit on random halves of the runs (a bootstrap's duplicates would leak across folds) and ask again.
+
+    The cross-fitted residuals of the whole table are kept and the final stage alone is refitted: the effects are
+    orthogonal to the nuisances, so what refitting those too would add is of second order, and it takes most of the
+    time.
 
     Returns
     -------
     Spread or None
         None where no refit was asked for.
     """
-    if n_refits < 2:
+    if cfg.n_refits < 2:
         return None
-    light = lighten(estimator, 0.5)
+    light, family, policy = lighten(cfg.estimator, 0.5), FAMILIES[cfg.estimator.kind], cfg.policy
     n_candidates = min(policy.n_candidates, SPREAD_CANDIDATES)
     quick = dataclasses.replace(
         policy, n_candidates=n_candidates, n_best=max(1, policy.n_best * n_candidates // policy.n_candidates)
     )
+    seed = cfg.seed + cfg.estimator.seed
     rng = np.random.default_rng([seed, 31])
-    halves = [np.sort(rng.choice(roles.n_runs, roles.n_runs // 2, replace=False)) for _ in range(n_refits)]
+    halves = [np.sort(rng.choice(roles.n_runs, roles.n_runs // 2, replace=False)) for _ in range(cfg.n_refits)]
+    seen = roles if family.uses_state else roles.forget_state()
 
     def ask(i: int) -> Floats:
-        part = roles.take(halves[i])
-        return propose(fit_effects(part, light, seed + 1 + i).effects, part, target, quick).weights
+        effects = family.fit(seen.take(halves[i]), fitted.residuals.take(halves[i]), light, seed + 1 + i)
+        return propose(effects, roles.take(halves[i]), target, quick).weights
 
     hidden = None if progress else True
-    with ThreadPoolExecutor(max(1, n_threads)) as workers:  # each refit is whole in itself: order cannot matter
-        answers = workers.map(ask, range(n_refits))
-        mixtures = list(tqdm(answers, total=n_refits, desc="half-sample refits", disable=hidden, leave=False))
+    with ThreadPoolExecutor(max(1, cfg.n_threads)) as workers:  # each refit is whole in itself: order cannot matter
+        answers = workers.map(ask, range(cfg.n_refits))
+        mixtures = list(tqdm(answers, total=cfg.n_refits, desc="half-sample refits", disable=hidden, leave=False))
     stacked = np.array(mixtures)
     return Spread(stacked, stacked.std(axis=0, ddof=1), float(np.abs(stacked - answer).sum(axis=1).mean()))
 
 
 def measure_support(roles: Roles, target: Target, mixture: Floats) -> Support:
-    """Compare the leverage of the mixture and the state of the target with those of the runs.
-
-    The residual of Z is taken from its linear prediction by X, or from its mean where T was randomised.
-    """
-    ones = np.ones((roles.n_runs, 1))
-    design = ones if roles.randomised or not roles.x_names else np.hstack([ones, roles.X])
-    at_target = np.ones(1) if design.shape[1] == 1 else np.concatenate([[1.0], target.x])
-    coefficients = np.linalg.lstsq(design, roles.Z, rcond=None)[0]
-    residuals = roles.Z - design @ coefficients
-    inverse = np.linalg.pinv(residuals.T @ residuals, hermitian=True)
-    own = np.einsum("nk,kj,nj->n", residuals, inverse, residuals)
-    offset = roles.coordinates.transform(mixture) - at_target @ coefficients
+    """Compare the leverage of the mixture and the state of the target with those of the runs."""
+    leverage = read_leverage(roles, target.x)
     distance, limit, outside = _measure_state(roles, target)
     return Support(
-        leverage=float(offset @ inverse @ offset),
-        leverage_limit=float(np.quantile(own, 0.95)),
+        leverage=float(leverage.measure(mixture)),
+        leverage_limit=leverage.limit,
         distance=distance,
         distance_limit=limit,
         outside=outside,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from analysis.coordinates import tabulate_moves
 from analysis.curves import draw_curves, grow_summary, read_theta
 from analysis.estimators.effects import Effects
 from analysis.estimators.fit import FAMILIES, Fitted, check_estimator, fit_effects, predict_out_of_fold
+from analysis.limits import read_constraints
 from analysis.policies.proposal import Proposal
 from analysis.policies.propose import baseline_config, check_kind, propose
 from analysis.result import GIVEN, MOVE_DELTA, WITHHELD, Analysis, Answer
@@ -138,6 +140,7 @@ def _find_target(cfg: AnalysisConfig, runs: RunsTable, roles: Roles) -> Target:
     sizes = fitted["train.n_samples"].dropna().unique() if "train.n_samples" in fitted else np.array([])
     n_samples = int(sizes[0]) if len(sizes) == 1 else None
     target = build_target(cfg.target, roles, state_names=names, n_samples_runs=n_samples)
+    target = dataclasses.replace(target, constraints=read_constraints(cfg.outcome, roles))
     _require_one_scale(runs, target)
     return target
 
@@ -172,17 +175,7 @@ def _assemble(
     blocking = list_blocking(checks, cfg.allow_failed_checks)
     advice, reason = _decide(answer, target, [f"[{c.code}] {c.message}" for c in blocking])
     weights = answer.weights if advice == GIVEN else target.reference
-    spread = refit_halves(
-        roles,
-        target,
-        cfg.estimator,
-        cfg.policy,
-        answer.weights,
-        n_refits=cfg.n_refits,
-        n_threads=cfg.n_threads,
-        seed=cfg.seed,
-        progress=progress,
-    )
+    spread = refit_halves(cfg, roles, target, fitted, answer.weights, progress=progress)
     notes = [RANDOMISED if roles.randomised else NOT_RANDOMISED, *target.notes, *proposal.notes]
     notes += [f"Allowed although it failed: [{c.code}] {c.message}" for c in checks if _overruled(c, cfg)]
     notes += [*runs.notes]

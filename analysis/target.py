@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.limits import join_limits
 from analysis.roles import Roles
 from causalmix.config import TargetConfig
 from causalmix.errors import AnalysisError, name_some, nearest_name
 from causalmix.files import read_json
-from causalmix.mixture.simplex import Box, feasible_box, project_to_box, validate_weights
+from causalmix.mixture.simplex import Box, default_floor, feasible_box, project_to_box, validate_weights
 
 Floats = NDArray[np.float64]
 
@@ -48,6 +49,8 @@ class Target:
     pool_fingerprint : str or None
     notes : tuple of str
         What was assumed where nothing was given.
+    constraints : dict of str to float
+        Least gain of an ability over the reference, points.
     """
 
     domains: tuple[str, ...]
@@ -62,6 +65,7 @@ class Target:
     pool_fingerprint: str | None
     normaliser_fingerprint: str | None
     notes: tuple[str, ...]
+    constraints: dict[str, float] = field(default_factory=dict)
 
 
 def build_target(cfg: TargetConfig, roles: Roles, *, state_names: Sequence[str], n_samples_runs: int | None) -> Target:
@@ -226,12 +230,18 @@ def _build_box(
     n_samples: int | None,
     notes: list[str],
 ) -> Box:
+    # Floors of single domains take the place of the general one: they are checked where the two are joined.
+    floor = 0.0 if cfg.floors else cfg.floor
     if available is not None and n_samples is not None:
-        return feasible_box(n_samples, available, cfg.repeats_max, cfg.floor)
-    lacking = "target.available" if available is None else "target.n_samples"
-    notes.append(f"{lacking} is not known: no domain is capped by the documents it has.")
-    # As large a pool as can be: the floor is still checked.
-    return feasible_box(1_000_000, dict.fromkeys(domains, 1_000_000), 1.0, cfg.floor)
+        box = feasible_box(n_samples, available, cfg.repeats_max, floor)
+    else:
+        lacking = "target.available" if available is None else "target.n_samples"
+        notes.append(f"{lacking} is not known: no domain is capped by the documents it has.")
+        # As large a pool as can be: the floor is still checked.
+        box = feasible_box(1_000_000, dict.fromkeys(domains, 1_000_000), 1.0, floor)
+    if not (cfg.floors or cfg.caps):
+        return box
+    return join_limits(box, cfg.floors, cfg.caps, default_floor(len(domains)) if cfg.floor is None else cfg.floor)
 
 
 def _read_natural(

@@ -46,3 +46,35 @@ def divergence(reference: Floats, weights: Floats) -> Floats:
     with np.errstate(divide="ignore"):
         logs = np.log(weights[..., held])
     return np.asarray((reference[held] * (np.log(reference[held]) - logs)).sum(axis=-1))
+
+
+def fill_logs(logs: Floats, box: Box) -> Floats:
+    """Return ``clip(s exp(logs_k), m_k, c_k)`` with the scale s that makes the sum one.
+
+    The rule of :func:`fill_box` for scores known by their logarithms (K,), whose span may exceed that of floats.
+    """
+    with np.errstate(divide="ignore"):
+        limits = np.concatenate([np.log(box.floor), np.log(box.cap)]) - np.concatenate([logs, logs])
+    breakpoints = np.unique(limits[np.isfinite(limits)])
+    totals = np.clip(np.exp(np.minimum(logs + breakpoints[:, None], 1.0)), box.floor, box.cap).sum(axis=1)
+    after = int(np.searchsorted(totals, 1.0))
+    after = min(after, len(breakpoints) - 1)
+    middle = breakpoints[after] - 1.0 if after == 0 else 0.5 * (breakpoints[after - 1] + breakpoints[after])
+    trial = np.exp(np.minimum(logs + middle, 1.0))
+    weights = np.clip(trial, box.floor, box.cap)
+    free = (trial > box.floor) & (trial < box.cap)
+    if free.any():
+        top = logs[free].max()
+        shape = np.exp(logs[free] - top)
+        left = 1.0 - weights[~free].sum()
+        weights[free] = np.clip(left * shape / shape.sum(), box.floor[free], box.cap[free])
+    assert abs(weights.sum() - 1.0) < 1e-9
+    return np.asarray(weights)
+
+
+def fill_greedily(gradient: Floats, box: Box) -> Floats:
+    """Maximise ``gradient' T`` over the box: floors first, then up to the caps in falling order of the gradient."""
+    weights = box.floor.copy()
+    for k in np.argsort(-gradient, kind="stable"):
+        weights[k] += min(box.cap[k] - box.floor[k], max(1.0 - weights.sum(), 0.0))
+    return weights

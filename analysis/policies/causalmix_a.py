@@ -5,19 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.coordinates import Coordinates
 from analysis.estimators.effects import Effects
-from analysis.policies.box_rule import divergence, fill_box
+from analysis.policies.constraints import read_limits, solve_constrained
 from analysis.policies.proposal import Proposal
+from analysis.policies.regions.region import Region
+from analysis.policies.regions.registry import build_region
 from analysis.roles import Roles
 from analysis.target import Target
 from causalmix.config import PolicyConfig
-from causalmix.errors import AnalysisError, nearest_name
-from causalmix.mixture.simplex import Box
+from causalmix.errors import AnalysisError
 
 Floats = NDArray[np.float64]
-
-REGIONS = ("off", "kl")
-_BISECTIONS = 200
 
 
 def allocate_by_effects(theta: Floats) -> Floats:
@@ -34,92 +33,42 @@ def allocate_by_effects(theta: Floats) -> Floats:
     return np.asarray(positive / positive.sum())
 
 
-def solve_off(theta: Floats, reference: Floats, box: Box) -> Floats:
-    """Return the best mixture of the box for ``theta' log T`` (floors 0 and caps 1 give the closed form)."""
-    return fill_box(theta, reference, box) if np.any(theta > 0) else reference.copy()
-
-
-def solve_kl(theta: Floats, reference: Floats, box: Box, rho: float) -> tuple[Floats, float]:
-    """Maximise ``theta' log T`` over the box with ``KL(q || T) <= rho``.
-
-    The maximiser of the Lagrangian is the box rule with scores ``theta + lam q``; lam is the smallest
-    multiplier that keeps the region, found by bisection in log lam. No effect positive: the reference.
-    Exact unless the caps of the domains with positive effects leave mass over: what is left then goes to the
-    others in the proportions of q, where the exact optimum would empty all of them but one.
-
-    Parameters
-    ----------
-    theta, reference : ndarray (K,)
-        Effects, and q inside the box.
-    box : Box
-    rho : float
-        Radius in nats.
-
-    Returns
-    -------
-    weights : ndarray (K,)
-    lam : float
-        Points gained for one more nat; 0 where the region does not bind.
-    """
-    if not np.any(theta > 0):
-        return reference.copy(), 0.0
-
-    def answer(lam: float) -> Floats:
-        return fill_box(theta + lam * reference, reference, box)
-
-    free = answer(0.0)
-    if divergence(reference, free) <= rho:
-        return free, 0.0
-    scale = float(np.abs(theta).max())
-    low, high = scale * 1e-12, scale
-    while divergence(reference, answer(high)) > rho:
-        low, high = high, high * 4.0
-    for _ in range(_BISECTIONS):
-        middle = float(np.sqrt(low * high))
-        if not low < middle < high:
-            break
-        low, high = (low, middle) if divergence(reference, answer(middle)) <= rho else (middle, high)
-    return answer(high), high
-
-
 def propose_a(effects: Effects, roles: Roles, target: Target, cfg: PolicyConfig) -> Proposal:
-    """Answer with CausalMix-A at the target's state, in the region the config names."""
-    check_region(cfg)
-    theta, q, box = effects.theta(target.x), target.reference, target.box
+    """Answer with CausalMix-A at the target's state, in the region that the config names.
+
+    The region's rule for ``theta' log T``, floors and caps kept; with ``outcome.constraints`` through their
+    Lagrangian (see :func:`solve_constrained`). No effect positive: the reference, and a note that says so.
+
+    Raises
+    ------
+    AnalysisError
+        Effects on shares, or log-ratio effects that sum to zero where the rule needs their level.
+    """
+    region = build_region(cfg, roles, target)
+    _require_logs(effects.coordinates, region)
+    theta, q = effects.theta(target.x), target.reference
+    limits = read_limits(effects, roles, target)
     if not np.any(theta > 0):
         note = "No domain has a positive effect at this state: the answer is the reference itself."
         return Proposal(q.copy(), notes=(note,))
-    lam = 0.0
-    if cfg.region == "kl":
-        weights, lam = solve_kl(theta, q, box, cfg.rho)
-    else:
-        weights = solve_off(theta, q, box)
-    return Proposal(weights, _price_limits(theta, q, lam, weights, box))
+    found = region.solve(theta) if limits is None else solve_constrained(region, theta, limits)
+    notes = found.notes
+    gain = float(theta @ (effects.embed(found.weights) - effects.embed(q)))
+    if gain < 0:
+        notes = (*notes, f"The region's rule overshoots: {gain:+.3f} points predicted; take a smaller radius.")
+    return Proposal(found.weights, found.prices, notes)
 
 
-def check_region(cfg: PolicyConfig) -> None:
-    """Refuse an unknown region or a radius that is not positive."""
-    if cfg.region not in REGIONS:
+def _require_logs(coordinates: Coordinates, region: Region) -> None:
+    """Refuse effects that the rules do not speak of."""
+    if not coordinates.is_log:
         raise AnalysisError(
-            f"policy.region={cfg.region}{nearest_name(cfg.region, REGIONS)}; allowed: {', '.join(REGIONS)}."
+            f"policy=causalmix_a with estimator.coordinates={coordinates.name}: its rules are for effects of log "
+            "shares. Take policy=causalmix_s, or estimator.coordinates=log."
         )
-    if cfg.region == "kl" and not (np.isfinite(cfg.rho) and cfg.rho > 0):
-        raise AnalysisError(f"policy.rho={cfg.rho}: a radius in nats above 0; region=off takes none.")
-
-
-def _price_limits(theta: Floats, q: Floats, lam: float, weights: Floats, box: Box) -> dict[str, float]:
-    """Return the multipliers of the binding limits: ``(theta_k + lam q_k) / T_k`` less its free value nu."""
-    prices = {"kl": lam} if lam > 0 else {}
-    capped = weights >= box.cap - 1e-9
-    floored = (weights <= box.floor + 1e-9) & ~capped
-    free = ~capped & ~floored
-    scores = theta + lam * q
-    if not free.any():
-        return prices
-    nu = float(np.max(scores[free] / weights[free]))
-    for k, name in enumerate(box.domains):
-        if capped[k] and weights[k] > 0:
-            prices[f"cap.{name}"] = float(scores[k] / weights[k] - nu)
-        if floored[k] and weights[k] > 0:
-            prices[f"floor.{name}"] = float(nu - scores[k] / weights[k])
-    return prices
+    if region.name in ("off", "box") and not coordinates.has_level:
+        raise AnalysisError(
+            f"policy=causalmix_a with policy.region={region.name} and estimator.coordinates={coordinates.name}: the "
+            "effects of log-ratios sum to zero, and shares in proportion to the positive ones mean nothing. Take "
+            "policy.region=kl, or estimator.coordinates=log."
+        )

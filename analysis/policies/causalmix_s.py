@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.estimators.effects import Effects
-from analysis.policies.box_rule import divergence
-from analysis.policies.causalmix_a import check_region, solve_kl, solve_off
+from analysis.policies.constraints import Constraints, pull_back, read_limits, solve_constrained
 from analysis.policies.proposal import Proposal
+from analysis.policies.regions.box import solve_box
+from analysis.policies.regions.region import Region
+from analysis.policies.regions.registry import build_region
 from analysis.roles import Roles
 from analysis.target import Target
 from causalmix.config import PolicyConfig
@@ -17,29 +19,27 @@ from causalmix.mixture.simplex import Box
 
 Floats = NDArray[np.float64]
 
+_HALVINGS = 40  # of the way to the reference: after them a candidate is the reference to rounding
+
 
 def propose_s(effects: Effects, roles: Roles, target: Target, cfg: PolicyConfig) -> Proposal:
     """Answer with the mean of the ``n_best`` of ``n_candidates`` mixtures, by predicted gain at the target.
 
-    With ``region=off`` candidates are uniform on the feasible simplex. With ``region=kl`` they are drawn
-    around {q, uniform, A} and those outside ``KL(q || T) <= rho`` are dropped; the region is convex, so the
-    mean stays inside. The score is the predicted gain minus ``kappa`` of its standard errors.
+    With ``region=off`` candidates are uniform on the feasible simplex. With a region they are drawn around
+    {q, uniform, A}, and kept where they lie inside. Candidates that break ``outcome.constraints`` are dropped. The
+    score is the predicted gain ``theta' d`` less ``kappa sqrt(d' V d)``, ``d = z(T) - z(q)``. Regions that are not
+    convex in T, and constraints, may lose the mean of the best: it is then pulled back towards the best one.
+    A search by chance: near the optimum, never exactly on it.
     """
-    check_region(cfg)
+    region = build_region(cfg, roles, target)
     if not 1 <= cfg.n_best <= cfg.n_candidates:
         raise AnalysisError(f"policy.n_best={cfg.n_best}: from 1 to policy.n_candidates ({cfg.n_candidates}).")
-    rng = np.random.default_rng([cfg.seed, 23])
-    theta, q, box = effects.theta(target.x), target.reference, target.box
-    if cfg.region == "off":
-        candidates = _draw(rng, [np.ones(len(q))], [1.0], cfg.n_candidates, box)
-    else:
-        aim = solve_kl(theta, q, box, cfg.rho)[0]
-        centres = [q, np.full(len(q), 1.0 / len(q)), 0.5 * (aim + solve_off(theta, q, box))]
-        concentrations = np.exp(rng.uniform(np.log(len(q)), np.log(100.0 * len(q)), size=8))
-        candidates = _draw(rng, [*centres, aim], list(concentrations), cfg.n_candidates, box)
-        candidates = candidates[divergence(q, candidates) <= cfg.rho]
+    theta, q = effects.theta(target.x), target.reference
+    limits = read_limits(effects, roles, target)
+    candidates = draw_candidates(np.random.default_rng([cfg.seed, 23]), region, limits, theta, cfg)
     if not len(candidates):
-        return Proposal(q.copy(), notes=("No candidate mixture lies in the region: the reference is kept.",))
+        what = "region" if limits is None else "region and keeps outcome.constraints"
+        return Proposal(q.copy(), notes=(f"No candidate mixture lies in the {what}: the reference is kept.",))
     scores = effects.predict(target.x, candidates)
     if cfg.kappa > 0:
         d = effects.embed(candidates) - effects.embed(q)
@@ -47,13 +47,40 @@ def propose_s(effects: Effects, roles: Roles, target: Target, cfg: PolicyConfig)
         scores = scores - cfg.kappa * np.sqrt(np.clip(variance, 0.0, None))
     # A stable sort: candidates that a step-wise surface cannot tell apart keep the order of their draw.
     best = candidates[np.argsort(-scores, kind="stable")[: cfg.n_best]]
-    weights = best.mean(axis=0)
-    notes = (
-        (f"Only {len(best)} candidates lie in the region (policy.n_best={cfg.n_best}).",)
-        if len(best) < cfg.n_best
-        else ()
-    )
-    return Proposal(np.asarray(weights / weights.sum()), notes=notes)
+    few = f"Only {len(best)} candidates are left to choose from (policy.n_best={cfg.n_best})."
+    return Proposal(_average(best, region, limits), notes=(few,) if len(best) < cfg.n_best else ())
+
+
+def draw_candidates(
+    rng: np.random.Generator, region: Region, limits: Constraints | None, theta: Floats, cfg: PolicyConfig
+) -> Floats:
+    """Draw mixtures (m, K) of a region that keep the constraints, m at most ``n_candidates``.
+
+    A draw outside goes half the way to the reference (or to A's answer where the reference lies outside) until it
+    is inside: a region so small that chance would miss it is still searched to its edge. ``off`` does so only where
+    fewer than ``n_best`` of the uniform draws keep the caps.
+    """
+    q = region.reference
+    centres, concentrations = [np.ones(len(q))], np.ones(1)
+    anchors = [q]
+    if region.name != "off" or limits is not None:
+        aim = (region.solve(theta) if limits is None else solve_constrained(region, theta, limits)).weights
+        anchors.append(aim)
+    if region.name != "off":
+        centres = [q, np.full(len(q), 1.0 / len(q)), 0.5 * (aim + solve_box(theta, q, region.box)), aim]
+        concentrations = np.exp(rng.uniform(np.log(len(q)), np.log(100.0 * len(q)), size=8))
+    drawn = _draw(rng, centres, list(concentrations), cfg.n_candidates, region.box)
+    anchors = [mixture for mixture in anchors if _holds(mixture, region, limits)]
+    kept = _holds(drawn, region, limits)
+    inside, drawn = drawn[kept], drawn[~kept]
+    enough = cfg.n_best if region.name == "off" else cfg.n_candidates
+    for _ in range(_HALVINGS if anchors else 0):
+        if not len(drawn) or len(inside) >= enough:
+            break
+        drawn = 0.5 * (drawn + anchors[0])
+        kept = _holds(drawn, region, limits)
+        inside, drawn = np.concatenate([inside, drawn[kept]]), drawn[~kept]
+    return inside
 
 
 def draw_dirichlet(rng: np.random.Generator, shape: Floats, n: int) -> Floats:
@@ -63,8 +90,19 @@ def draw_dirichlet(rng: np.random.Generator, shape: Floats, n: int) -> Floats:
     return np.asarray(drawn / drawn.sum(axis=1, keepdims=True))
 
 
+def _average(best: Floats, region: Region, limits: Constraints | None) -> Floats:
+    """Return the mean of the best candidates, pulled back towards the first where it left the region."""
+    mean = best.mean(axis=0)
+    return pull_back(np.asarray(mean / mean.sum()), best[0], lambda mixture: bool(_holds(mixture, region, limits)))
+
+
+def _holds(mixtures: Floats, region: Region, limits: Constraints | None) -> NDArray[np.bool_]:
+    inside = region.contains(mixtures)
+    return inside if limits is None else np.asarray(inside & limits.are_kept(mixtures))
+
+
 def _draw(rng: np.random.Generator, centres: list[Floats], concentrations: list[float], n: int, box: Box) -> Floats:
-    """Draw ``n`` floored mixtures, split over centres and concentrations; those above a cap are dropped."""
+    """Draw ``n`` floored mixtures, split over centres and concentrations; caps are not looked at."""
     parts = []
     n_each = -(-n // (len(centres) * len(concentrations)))
     room = 1.0 - box.floor.sum()
@@ -73,5 +111,4 @@ def _draw(rng: np.random.Generator, centres: list[Floats], concentrations: list[
         shape = np.clip(centre - box.floor * centre.sum(), 1e-4, None) / room
         for concentration in concentrations:
             parts.append(box.floor + room * draw_dirichlet(rng, concentration * shape, n_each))
-    drawn = np.concatenate(parts)[:n]
-    return np.asarray(drawn[np.all(drawn <= box.cap + 1e-12, axis=1)])
+    return np.concatenate(parts)[:n]

@@ -24,8 +24,8 @@ class Proposal:
     ----------
     weights : ndarray (K,)
     shadow_prices : dict of str to float
-        Points gained for one unit more of a binding limit: ``kl`` (a nat), ``cap.<domain>`` and
-        ``floor.<domain>`` (a whole share).
+        Points gained for one unit more room at a binding limit: the region by its name (a unit of its radius),
+        ``cap.<domain>`` and ``floor.<domain>`` (a whole share), ``constraint.<ability>`` (a point of it).
     notes : tuple of str
         What the reader must know of this answer.
     """

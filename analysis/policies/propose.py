@@ -7,6 +7,7 @@ import dataclasses
 from analysis.estimators.effects import Effects
 from analysis.policies.causalmix_a import propose_a
 from analysis.policies.causalmix_s import propose_s
+from analysis.policies.constraints import read_limits
 from analysis.policies.dmo import propose_dmo
 from analysis.policies.grid import propose_grid
 from analysis.policies.mixing_law import propose_mixing_law
@@ -45,7 +46,12 @@ def propose(effects: Effects, roles: Roles, target: Target, cfg: PolicyConfig) -
         An unknown policy, or one whose needs are not met.
     """
     check_kind(cfg.kind, "policy.kind")
-    return POLICIES[cfg.kind](effects, roles, target, cfg)
+    proposal = POLICIES[cfg.kind](effects, roles, target, cfg)
+    limits = read_limits(effects, roles, target)
+    if limits is None:
+        return proposal
+    # Said of every answer: baselines do not look at constraints.
+    return dataclasses.replace(proposal, notes=(*proposal.notes, limits.describe(proposal.weights)))
 
 
 def check_kind(kind: str, key: str) -> None:

@@ -23,7 +23,12 @@ _LABELS = {  # status -> (tone of the badge, words on it), in the order of the p
 }
 _LIMITS = {  # what binds -> (what one unit more means, the unit)
     "kl": ("a region wider by 0.1 (policy.rho, KL from the reference)", 0.1),
-    "cap": ("more documents of {domain}: 1 % of the run", 0.01),
+    "reverse_kl": ("a region wider by 0.1 (policy.rho, KL to the reference)", 0.1),
+    "aitchison": ("a region wider by 0.1 (policy.radius, log-ratios)", 0.1),
+    "l2": ("a region wider by 0.01 (policy.radius, shares)", 0.01),
+    "support": ("a support wider by 0.01 (leverage)", 0.01),
+    "constraint": ("a least gain of {domain} lower by 0.1 points", 0.1),
+    "cap": ("a cap on {domain} higher by 1 % of the run (more documents, or target.caps)", 0.01),
     "floor": ("a floor under {domain} lower by 1 %", 0.01),
 }
 

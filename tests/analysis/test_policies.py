@@ -10,8 +10,10 @@ from scipy.optimize import minimize
 
 from analysis.estimators.effects import Effects
 from analysis.policies.box_rule import divergence, fill_box
-from analysis.policies.causalmix_a import allocate_by_effects, propose_a, solve_kl, solve_off
+from analysis.policies.causalmix_a import allocate_by_effects, propose_a
 from analysis.policies.propose import baseline_config, propose
+from analysis.policies.regions.box import solve_box
+from analysis.policies.regions.kl import solve_kl
 from analysis.roles import assign_roles
 from analysis.target import Target
 from causalmix.config import EstimatorConfig, OutcomeConfig, PolicyConfig
@@ -66,7 +68,7 @@ def test_no_positive_effect_has_no_closed_form():
 
 def test_without_limits_the_policy_is_the_closed_form():
     theta = np.array(PUBLISHED[0][0])
-    weights = solve_off(theta, np.full(5, 0.2), make_box(5))
+    weights = solve_box(theta, np.full(5, 0.2), make_box(5))
     assert np.allclose(weights, allocate_by_effects(theta))
 
 

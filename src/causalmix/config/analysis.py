@@ -49,8 +49,9 @@ class PolicyConfig:
     # causalmix_a | causalmix_s | regmix | dmo | mixing_law | mixture_gp | grid | best_observed | own_share | equal |
     # natural | fixed
     kind: str = MISSING
-    region: str = "kl"  # off | kl (KL(q||T) <= rho)
-    rho: float = 0.5
+    region: str = "kl"  # off | box | kl | reverse_kl | aitchison | l2 | support: docs/policies.md
+    rho: float = 0.5  # kl (KL(q||T) <= rho), reverse_kl (KL(T||q) <= rho): nats
+    radius: float | None = None  # aitchison (log-ratios; null: sqrt(K)), l2 (shares; null: .75 / sqrt(K))
     kappa: float = 0.0  # causalmix_s: standard errors subtracted from the predicted gain
     n_candidates: int = 100_000
     n_best: int = 100
@@ -73,6 +74,8 @@ class TargetConfig:
     available: Any = None  # {domain: documents} in the target pool
     repeats_max: float = 4.0
     floor: float | None = None  # least share a domain; null: min(.02, .2 / K)
+    floors: Any = None  # {domain: least share}, in the place of `floor`: {math: .1}
+    caps: Any = None  # {domain: largest share}, beside what the pool's documents allow: {safety: .2}
     reference: str = "natural"  # natural | equal | fixed; what a gain is measured against
     reference_weights: Any = None  # reference=fixed: {domain: share}
 
@@ -83,6 +86,7 @@ class OutcomeConfig:
 
     name: str = "avg_dev"
     weights: Any = None  # {ability: weight}; null: the unweighted mean of AvgDev
+    constraints: Any = None  # {ability: least predicted gain over the reference, points}: {safety: 0}
 
 
 @dataclass
