@@ -59,6 +59,8 @@ class Analysis:
         Points for one unit more of a binding limit.
     baselines : tuple of Answer
     checks : tuple of CheckResult
+    overruled : tuple of str
+        Codes of the checks that failed and were allowed to.
     curves : tuple of Curve
         Effects along each state feature.
     summary : tuple of Leaf
@@ -104,6 +106,7 @@ class Analysis:
     confidence: float
     randomised: bool
     notes: tuple[str, ...]
+    overruled: tuple[str, ...] = ()
 
     @property
     def gain(self) -> Interval:
@@ -153,6 +156,7 @@ class Analysis:
                 {"rule": leaf.rule, "n_runs": leaf.n_runs, "theta": by_domain(leaf.theta)} for leaf in self.summary
             ],
             "checks": [check.to_json() for check in self.checks],
+            "allowed_failed_checks": list(self.overruled),
             "fingerprints": self.fingerprints,
             "n_runs": self.n_runs,
             "n_skipped": self.n_skipped,

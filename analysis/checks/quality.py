@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.answer import measure_support
-from analysis.checks.check import FAILED, PASSED, WARNING, Check, CheckResult, Evidence
-from analysis.estimators.fit import FAMILIES, Fitted, lighten
+from analysis.checks.check import FAILED, PASSED, WARNING, Check, CheckResult, Evidence, begin
+from analysis.checks.refits import predict_without_groups
+from analysis.estimators.fit import FAMILIES, Fitted
 from analysis.roles import Roles, select_cohort
 from causalmix.config import EstimatorConfig
 from causalmix.errors import name_some
@@ -23,7 +24,7 @@ FAR = 2.0  # times the distance that holds 95% of the runs: beyond it there is n
 class TargetSupport(Check):
     """A state that no run had is answered by extrapolation."""
 
-    code, title = "CM005", "The target's state lies among the states of the runs"
+    code, title, must = "CM005", "The target's state lies among the states of the runs", True
 
     def run(self, evidence: Evidence) -> CheckResult:
         """Compare the target's state with the range and the distances of the runs."""
@@ -36,7 +37,7 @@ class TargetSupport(Check):
             f"distance {support.distance:.2f} from the mean state, 95% of runs lie within {support.distance_limit:.2f}"
         )
         if support.state_is_supported:
-            return self.say(PASSED, support.distance, found.capitalize() + ".")
+            return self.say(PASSED, support.distance, begin(found) + ".")
         named = f"; outside the range of the runs: {name_some(support.outside)}" if support.outside else ""
         far = support.distance > FAR * support.distance_limit
         return self.say(
@@ -59,7 +60,7 @@ class MixtureSupport(Check):
         support = measure_support(evidence.roles, evidence.target, evidence.candidate)
         found = f"leverage {support.leverage:.3f}, 95% of runs lie below {support.leverage_limit:.3f}"
         if support.mixture_is_supported:
-            return self.say(PASSED, support.leverage, found.capitalize() + ".")
+            return self.say(PASSED, support.leverage, begin(found) + ".")
         return self.say(
             WARNING,
             support.leverage,
@@ -101,13 +102,7 @@ class Calibration(Check):
         if evidence.predicted is None or evidence.fitted is None:
             return self.skip("Nothing was predicted out of fold.")
         y = evidence.fitted.residuals.outcomes @ evidence.roles.outcome_weights
-        predicted = evidence.predicted
-        design = np.column_stack([np.ones(len(y)), predicted])
-        bread = np.linalg.pinv(design.T @ design, hermitian=True)
-        intercept, slope = bread @ design.T @ y
-        scores = design * (y - design @ [intercept, slope])[:, None]
-        error = float(np.sqrt((bread @ (scores.T @ scores) @ bread)[1, 1]))
-        r2 = 1.0 - float(((y - predicted) ** 2).sum() / (y**2).sum())
+        slope, error, intercept, r2 = calibrate(y, evidence.predicted)
         found = (
             f"slope {slope:.2f} +- {error:.2f}, intercept {intercept:.2f}; effects explain {max(r2, 0):.0%} "
             "of what the state leaves of the outcome"
@@ -126,7 +121,7 @@ class Calibration(Check):
                 f"Effects are {'too large' if slope < 1 else 'too small'}: {found}.",
                 "Read the predicted gain times the slope.",
             )
-        return self.say(PASSED, slope, found.capitalize() + ".")
+        return self.say(PASSED, slope, begin(found) + ".")
 
 
 class RankAgreement(Check):
@@ -195,14 +190,26 @@ def measure_seed_sd(evidence: Evidence) -> float | None:
     return float(np.sqrt(squares / sum(len(values) - 1 for values in repeated)))
 
 
+def calibrate(y: Floats, predicted: Floats) -> tuple[float, float, float, float]:
+    """Regress outcome residuals (n,) on predicted effect parts (n,).
+
+    Returns
+    -------
+    slope, error, intercept : float
+        ``y = intercept + slope * predicted``; the slope's HC0 standard error.
+    r2 : float
+        ``1 - sum (y - predicted)^2 / sum y^2``, below zero where predicting nothing would be better.
+    """
+    design = np.column_stack([np.ones(len(y)), predicted])
+    bread = np.linalg.pinv(design.T @ design, hermitian=True)
+    intercept, slope = bread @ design.T @ y
+    scores = design * (y - design @ [intercept, slope])[:, None]
+    error = float(np.sqrt((bread @ (scores.T @ scores) @ bread)[1, 1]))
+    r2 = 1.0 - float(((y - predicted) ** 2).sum() / (y**2).sum())
+    return float(slope), error, float(intercept), r2
+
+
 def predict_out_of_fold(roles: Roles, fitted: Fitted, cfg: EstimatorConfig, seed: int) -> Floats:
     """Return ``theta(x_i)' z_i`` (n,) with theta refitted without run i's fold, on the shared residuals."""
-    family = FAMILIES[cfg.kind]
-    seen = roles if family.uses_state else roles.forget_state()
-    residuals, light = fitted.residuals, lighten(cfg, 1.0)
-    predicted = np.empty(roles.n_runs)
-    for fold in np.unique(residuals.folds):
-        out, kept = np.flatnonzero(residuals.folds == fold), np.flatnonzero(residuals.folds != fold)
-        effects = family.fit(seen.take(kept), residuals.take(kept), light, seed)
-        predicted[out] = np.einsum("nk,nk->n", effects.thetas(seen.X[out]), residuals.Z[out])
-    return predicted
+    seen = roles if FAMILIES[cfg.kind].uses_state else roles.forget_state()
+    return predict_without_groups(seen, fitted.residuals, fitted.residuals.folds, cfg, seed)

@@ -115,6 +115,7 @@ def render_report(
         exchange_delta=MOVE_DELTA,
         curves=sections.group_curves(curves, roles),
         checks=sections.list_checks(answer),
+        overruled=sections.list_overruled(answer),
         checks_summary=sections.spell_checks(answer),
         confirmation=_mark_best(confirmation),
         state=sections.list_state(answer, roles),

@@ -87,6 +87,7 @@ class AnalysisConfig:
     baselines: list[str] = field(default_factory=lambda: ["equal", "natural", "regmix"])
     confidence: float = 0.95
     n_refits: int = 20  # half-sample refits behind the spread of the mixture
+    n_placebo: int | None = None  # shuffles behind CM011; null: 811 where a refit is closed-form, 24 elsewhere; 0: none
     allow_failed_checks: list[str] = field(default_factory=list)
     n_threads: int = 2
     seed: int = 0
