@@ -44,7 +44,7 @@ def confound(frame, by):
 
 
 def test_placebo_passes_on_a_sound_fit_and_says_its_error():
-    result = judge(Placebo, make_frame(160))
+    result = judge(Placebo, make_frame(160), make_config(n_placebo=None))
     assert result.status == PASSED
     assert "of 811 shuffles" in result.message
     assert "29 to 53 by chance (Monte-Carlo error 0.8%)" in result.message
@@ -65,7 +65,7 @@ def test_placebo_warns_where_intervals_are_too_narrow(monkeypatch):
 
 def test_placebo_of_a_forest_is_short_and_may_be_longer_or_left_out():
     frame = make_frame(45)
-    assert "of 24 shuffles" in judge(Placebo, frame, make_config("causal_forest")).message
+    assert "of 24 shuffles" in judge(Placebo, frame, make_config("causal_forest", n_placebo=None)).message
     assert "of 3 shuffles" in judge(Placebo, frame, make_config("causal_forest", n_placebo=3)).message
     assert judge(Placebo, frame, make_config(n_placebo=0)).status == SKIPPED
 
@@ -111,10 +111,10 @@ def test_a_control_that_the_mixture_predicts_fails_and_blocks_advice():
     assert result.must
     assert "the residual mixture explains control.avg_dev, control.other" in result.message
     assert "p = 0.0005" in result.message
-    analysis = analyse_table(make_config(n_placebo=0), make_runs(frame))[0]
+    analysis = analyse_table(make_config(), make_runs(frame))[0]
     assert analysis.advice == "withheld"
     assert analysis.reason.startswith("[CM012]")
-    allowed = analyse_table(make_config(n_placebo=0, allow_failed_checks=["CM012"]), make_runs(frame))[0]
+    allowed = analyse_table(make_config(allow_failed_checks=["CM012"]), make_runs(frame))[0]
     assert allowed.overruled == ("CM012",)
     assert allowed.to_json()["allowed_failed_checks"] == ["CM012"]
 

@@ -155,12 +155,12 @@ def share_pools(frame, moved=0.0):
 
 
 def test_runs_of_one_candidate_pool_have_one_state():
-    checks, _ = run(share_pools(make_frame(80)), "linear_dml", n_placebo=0)
+    checks, _ = run(share_pools(make_frame(80)), "linear_dml")
     assert checks["CM019"].status == PASSED
     assert "40 candidate pools are shared by several runs" in checks["CM019"].message
     with pytest.raises(AnalysisError, match=r"\[CM019\] X looks measured on the mixture: runs of pool pool0, pool1"):
         run(share_pools(make_frame(80), moved=0.5), "linear_dml")
-    allowed = run(share_pools(make_frame(80), 0.5), "linear_dml", allow_failed_checks=["CM019"], n_placebo=0)
+    allowed = run(share_pools(make_frame(80), 0.5), "linear_dml", allow_failed_checks=["CM019"])
     assert allowed[0]["CM019"].status == FAILED
     assert allowed[1].overruled == ("CM019",)
 
