@@ -14,9 +14,10 @@ from analysis.checks.check import CheckResult, Evidence
 from analysis.checks.quality import predict_out_of_fold
 from analysis.checks.run import check_allowed, list_blocking, list_overruled, run_checks, stop_at
 from analysis.coordinates import tabulate_moves
-from analysis.curves import draw_curves, grow_summary, read_theta
+from analysis.curves import draw_curves, read_theta
 from analysis.estimators.effects import Effects
 from analysis.estimators.fit import FAMILIES, Fitted, check_estimator, fit_effects
+from analysis.interpreter import grow_tree, measure_importances
 from analysis.policies.proposal import Proposal
 from analysis.policies.propose import baseline_config, check_kind, propose
 from analysis.result import GIVEN, MOVE_DELTA, WITHHELD, Analysis, Answer
@@ -204,7 +205,8 @@ def _assemble(
         checks=tuple(checks),
         overruled=tuple(check.code for check in overruled),
         curves=tuple(draw_curves(effects, roles, target, cfg.confidence)),
-        summary=tuple(grow_summary(effects, roles)),
+        tree=tuple(grow_tree(effects, roles)),
+        importances=dict(zip(effects.x_names, measure_importances(effects, roles).tolist())),
         counts=_count_documents(weights, target),
         effects=effects,
         estimator=cfg.estimator,
