@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import binom
 
 from analysis.app import analyse_table
+from analysis.checks import identification
 from analysis.checks.check import FAILED, PASSED, SKIPPED, WARNING
 from analysis.checks.refits import Refitter, make_refitter
 from analysis.checks.refutation import (
@@ -180,3 +181,16 @@ def test_negative_controls_raise_few_false_alarms():
         warned, failed = warned + (status == WARNING), failed + (status == FAILED)
     assert failed == 0
     assert warned <= binom.ppf(0.999, n_tables, 0.05)
+
+
+def test_the_dependence_test_keeps_its_level():
+    """The p-value behind the bad-control and negative-control checks is uniform where nothing depends on anything."""
+    n_tables = 80
+    rng = np.random.default_rng(7)
+    values = []
+    for seed in range(n_tables):
+        X, T = rng.standard_t(3, size=(50, 3)), rng.dirichlet(np.ones(5), 50)
+        values.append(identification.test_dependence(X, np.hstack([T, np.log(T + 0.01)]), seed)[1])
+    low, high = binom.ppf([0.0005, 0.9995], n_tables, 0.05)
+    assert low <= np.sum(np.array(values) <= 0.05) <= high
+    assert 0.35 < np.mean(values) < 0.65
