@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 from analysis.answer import estimate_gain, measure_support, refit_halves
-from analysis.checks.check import Evidence
-from analysis.checks.run import check_allowed, list_blocking, run_checks, stop_at
+from analysis.checks.check import CheckResult, Evidence
+from analysis.checks.run import check_allowed, list_blocking, list_overruled, run_checks, stop_at
 from analysis.coordinates import tabulate_moves
-from analysis.curves import draw_curves, grow_summary, read_theta
+from analysis.curves import draw_curves, read_theta
 from analysis.estimators.effects import Effects
 from analysis.estimators.fit import FAMILIES, Fitted, check_estimator, fit_effects, predict_out_of_fold
+from analysis.interpreter import grow_tree, measure_importances
 from analysis.limits import read_constraints
 from analysis.policies.proposal import Proposal
 from analysis.policies.propose import baseline_config, check_kind, propose
@@ -167,7 +168,7 @@ def _assemble(
     target: Target,
     fitted: Fitted,
     proposal: Proposal,
-    checks: list[Any],
+    checks: list[CheckResult],
     progress: bool,
 ) -> Analysis:
     effects = fitted.effects
@@ -177,7 +178,8 @@ def _assemble(
     weights = answer.weights if advice == GIVEN else target.reference
     spread = refit_halves(cfg, roles, target, fitted, answer.weights, progress=progress)
     notes = [RANDOMISED if roles.randomised else NOT_RANDOMISED, *target.notes, *proposal.notes]
-    notes += [f"Allowed although it failed: [{c.code}] {c.message}" for c in checks if _overruled(c, cfg)]
+    overruled = list_overruled(checks, cfg.allow_failed_checks)
+    notes += [f"Allowed although it failed: [{c.code}] {c.message}" for c in overruled]
     notes += [*runs.notes]
     has_pool = "pool.fingerprint" in runs.frame
     pools = runs.frame["pool.fingerprint"].dropna().astype(str).unique().tolist() if has_pool else []
@@ -195,8 +197,10 @@ def _assemble(
         shadow_prices=proposal.shadow_prices,
         baselines=_ask_baselines(cfg, effects, roles, target, notes),
         checks=tuple(checks),
+        overruled=tuple(check.code for check in overruled),
         curves=tuple(draw_curves(effects, roles, target, cfg.confidence)),
-        summary=tuple(grow_summary(effects, roles)),
+        tree=tuple(grow_tree(effects, roles)),
+        importances=dict(zip(effects.x_names, measure_importances(effects, roles).tolist())),
         counts=_count_documents(weights, target),
         effects=effects,
         estimator=cfg.estimator,
@@ -256,7 +260,3 @@ def _count_documents(weights: Floats, target: Target) -> dict[str, dict[str, flo
         name: {"n": int(n), "repeats": n / known[name] if known and known[name] else None}
         for name, n in zip(target.domains, counts.tolist())
     }
-
-
-def _overruled(check: Any, cfg: AnalysisConfig) -> bool:
-    return check.status == "failed" and check.code in cfg.allow_failed_checks

@@ -1,4 +1,4 @@
-"""How effects change with the state: curves along each feature, and a small tree of rules."""
+"""How effects change along each feature of the state."""
 
 from __future__ import annotations
 
@@ -40,15 +40,6 @@ class Curve:
     at_target: float
 
 
-@dataclass(frozen=True)
-class Leaf:
-    """A group of runs whose effects are alike: its rule, size and mean theta (K,)."""
-
-    rule: str
-    n_runs: int
-    theta: Floats
-
-
 def read_theta(effects: Effects, x: Floats, confidence: float) -> list[Interval]:
     """Return theta of every domain at the state ``x`` with its interval."""
     theta, variance = effects.theta(x), np.diag(effects.covariance(x))
@@ -74,41 +65,3 @@ def draw_curves(effects: Effects, roles: Roles, target: Target, confidence: floa
         Curve(name, grids[j], theta[p], theta[p] - half[p], theta[p] + half[p], float(target.x[j]))
         for j, (name, p) in enumerate(zip(roles.x_names, parts))
     ]
-
-
-def grow_summary(effects: Effects, roles: Roles, depth: int = 2) -> list[Leaf]:
-    """Summarise theta over the runs' states by one small tree (as econml's SingleTreeCateInterpreter does).
-
-    The tree is grown on the fitted theta of any family, so it explains the fit, not the data.
-    """
-    from sklearn.tree import DecisionTreeRegressor
-
-    if not effects.x_names:
-        return []
-    theta = effects.thetas(roles.X)
-    tree = DecisionTreeRegressor(max_depth=depth, min_samples_leaf=max(5, roles.n_runs // 10), random_state=0).fit(
-        roles.X, theta
-    )
-    leaves = tree.apply(roles.X)
-    rules = _read_rules(tree.tree_, roles.x_names)
-    return [
-        Leaf(rules[leaf], int((leaves == leaf).sum()), theta[leaves == leaf].mean(axis=0))
-        for leaf in sorted(set(leaves.tolist()))
-    ]
-
-
-def _read_rules(tree: object, names: tuple[str, ...]) -> dict[int, str]:
-    """Return the path to every leaf as text."""
-    left, right = tree.children_left, tree.children_right  # type: ignore[attr-defined]
-    feature, threshold = tree.feature, tree.threshold  # type: ignore[attr-defined]
-    rules: dict[int, str] = {}
-    stack: list[tuple[int, list[str]]] = [(0, [])]
-    while stack:
-        node, path = stack.pop()
-        if left[node] == -1:
-            rules[node] = " and ".join(path) or "all runs"
-            continue
-        name, cut = names[feature[node]], threshold[node]
-        stack.append((int(left[node]), [*path, f"{name} <= {cut:.4g}"]))
-        stack.append((int(right[node]), [*path, f"{name} > {cut:.4g}"]))
-    return rules

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.columns import read_numbers
-from analysis.coordinates import to_log
+from analysis.coordinates import make_coordinates
 from analysis.regressors.linear import LOG_OFFSET
 from analysis.roles import Roles
 from causalmix.errors import AnalysisError, name_some
@@ -101,6 +101,7 @@ def make_roles(
         Of the covariates.
     """
     n, n_outcomes = losses.shape
+    coordinates = make_coordinates("log", len(table.domains), LOG_OFFSET)
     return Roles(
         run_ids=tuple(f"row{i:04d}" for i in range(n)),
         domains=table.domains,
@@ -108,14 +109,14 @@ def make_roles(
         outcomes=-losses,
         outcome_weights=np.full(n_outcomes, 1.0 / n_outcomes),
         mixtures=mixtures,
-        Z=to_log(mixtures, LOG_OFFSET),
+        coordinates=coordinates,
+        Z=coordinates.transform(mixtures),
         X=covariates,
         x_names=names,
         W=np.empty((n, 0)),
         w_names=(),
         design_mean=None,
         randomised=False,
-        log_offset=LOG_OFFSET,
     )
 
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from analysis.answer import Interval, Spread, Support
 from analysis.checks.check import CheckResult
-from analysis.curves import Curve, Leaf
+from analysis.curves import Curve
 from analysis.estimators.effects import Effects
+from analysis.interpreter import Node
 from analysis.target import Target
 from causalmix.config import EstimatorConfig, PolicyConfig
 
@@ -59,10 +60,14 @@ class Analysis:
         Points for one unit more of a binding limit.
     baselines : tuple of Answer
     checks : tuple of CheckResult
+    overruled : tuple of str
+        Codes of the checks that failed and were allowed to.
     curves : tuple of Curve
         Effects along each state feature.
-    summary : tuple of Leaf
-        Groups of runs with alike effects.
+    tree : tuple of Node
+        Groups of runs with alike effects, the root first.
+    importances : dict of str to float
+        Share of the variance of theta over the runs that each state feature explains alone.
     counts : dict
         {domain: {"n": documents, "repeats": mean times each is seen}} at the target's size, if known.
     effects : Effects
@@ -93,7 +98,8 @@ class Analysis:
     baselines: tuple[Answer, ...]
     checks: tuple[CheckResult, ...]
     curves: tuple[Curve, ...]
-    summary: tuple[Leaf, ...]
+    tree: tuple[Node, ...]
+    importances: dict[str, float]
     counts: dict[str, dict[str, float | int | None]]
     effects: Effects
     estimator: EstimatorConfig
@@ -104,6 +110,7 @@ class Analysis:
     confidence: float
     randomised: bool
     notes: tuple[str, ...]
+    overruled: tuple[str, ...] = ()
 
     @property
     def gain(self) -> Interval:
@@ -150,14 +157,30 @@ class Analysis:
             "policy": asdict(self.policy),
             "estimator": asdict(self.estimator),
             "summary": [
-                {"rule": leaf.rule, "n_runs": leaf.n_runs, "theta": by_domain(leaf.theta)} for leaf in self.summary
+                {"rule": node.path, "n_runs": node.n_runs, "theta": by_domain(node.theta)}
+                for node in self.tree
+                if node.is_leaf
             ],
+            "tree": [self._spell_node(node) for node in self.tree],
+            "importances": self.importances,
             "checks": [check.to_json() for check in self.checks],
+            "allowed_failed_checks": list(self.overruled),
             "fingerprints": self.fingerprints,
             "n_runs": self.n_runs,
             "n_skipped": self.n_skipped,
             "randomised": self.randomised,
             "notes": list(self.notes),
+        }
+
+    def _spell_node(self, node: Node) -> dict[str, Any]:
+        return {
+            "rule": node.rule,
+            "n_runs": node.n_runs,
+            "depth": node.depth,
+            "children": list(node.children),
+            "theta": self._by_domain(node.theta),
+            "sd": self._by_domain(node.sd),
+            "mixture": None if node.mixture is None else self._by_domain(node.mixture),
         }
 
     def _by_domain(self, values: Floats) -> dict[str, float]:

@@ -16,6 +16,10 @@ from analysis.result import GIVEN, Analysis
 
 def print_answer(analysis: Analysis, paths: Mapping[str, Path], console: Console) -> None:
     """Print the mixture beside the baselines, the checks that did not pass, and where everything stands."""
+    for check in analysis.checks:
+        if check.code in analysis.overruled:
+            said = f"ALLOWED ALTHOUGH IT FAILED: {check.code} {check.title}. {check.message}"
+            console.print(escape(said), style="bold red", highlight=False)
     console.print(
         f"{analysis.n_runs} runs, estimator {analysis.estimator.name}, policy {analysis.policy.name}",
         highlight=False,

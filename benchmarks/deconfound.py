@@ -23,6 +23,7 @@ import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +100,7 @@ def draw_rows(roles: Roles, domain: int, strength: float, rng: np.random.Generat
     return np.flatnonzero(rng.uniform(size=roles.n_runs) < 1.0 / (1.0 + np.exp(-strength * z * u)))
 
 
-def measure(roles: Roles, target: str, strength: float, n_repeats: int, bar: tqdm) -> list[Row]:
+def measure(roles: Roles, target: str, strength: float, n_repeats: int, bar: tqdm[Any]) -> list[Row]:
     """Repeat the loss of rows and compare the estimators with the full table."""
     domain = roles.domains.index(target)
     truth = adjust(roles)

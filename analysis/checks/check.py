@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -34,6 +35,12 @@ class CheckResult:
         What was found.
     action : str
         What to do about it; empty where nothing is.
+    why : str
+        Why the question matters, in a sentence or two.
+    page : str
+        The page of the project's documentation that explains the check.
+    must : bool
+        Whether the check may fail at all: the others warn at most.
     """
 
     code: str
@@ -42,6 +49,9 @@ class CheckResult:
     value: float | None
     message: str
     action: str
+    why: str = ""
+    page: str = ""
+    must: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON-like content."""
@@ -78,11 +88,16 @@ class Evidence:
 
 
 class Check(ABC):
-    """One question. ``before_fit`` checks run on the table alone, and a failure stops the analysis there."""
+    """One question; its class's docstring says, in a sentence or two, why it is asked.
+
+    A check with ``must`` may fail, and then stands against advice; the others warn at most. ``before_fit``
+    checks run on the table alone, and a failure stops the analysis there.
+    """
 
     code: ClassVar[str]
     title: ClassVar[str]
     before_fit: ClassVar[bool] = False
+    must: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, evidence: Evidence) -> CheckResult:
@@ -90,9 +105,21 @@ class Check(ABC):
 
     def say(self, status: str, value: float | None, message: str, action: str = "") -> CheckResult:
         """Return a result under this check's code; a value that is not finite is left out."""
+        assert status != FAILED or self.must, f"{self.code} is no must-check and cannot fail"
         number = None if value is None or not np.isfinite(value) else float(value)
-        return CheckResult(self.code, self.title, status, number, message, action)
+        why, page = explain(type(self)), f"docs/checks/{self.code}.md"
+        return CheckResult(self.code, self.title, status, number, message, action, why, page, self.must)
 
     def skip(self, why: str) -> CheckResult:
         """Return "not applicable" with the reason."""
         return self.say(SKIPPED, None, why)
+
+
+def explain(check: type[Check]) -> str:
+    """Return why a check is asked: its docstring, on one line."""
+    return " ".join((inspect.getdoc(check) or "").split())
+
+
+def begin(sentence: str) -> str:
+    """Return a sentence with a capital first letter, all else as it is (``str.capitalize`` lowers the rest)."""
+    return sentence[:1].upper() + sentence[1:]

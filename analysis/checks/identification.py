@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.checks.check import FAILED, PASSED, WARNING, Check, CheckResult, Evidence
+from analysis.checks.check import FAILED, PASSED, WARNING, Check, CheckResult, Evidence, begin
 from analysis.estimators.fit import FAMILIES
 from analysis.estimators.nuisances import assign_folds, make_regressor
 from causalmix.errors import name_some
@@ -16,12 +16,13 @@ N_PERMUTATIONS = 1999
 P_REFUSED = 0.001  # randomised design
 R2_WARNED, R2_REFUSED = 0.5, 0.8  # otherwise, out of sample
 OVERLAP_LEAST = 0.1
+SAME_STATE = 0.01  # of a state's spread over runs: less is the rounding of another device
 
 
 class ConstantState(Check):
     """A state that is the same in every run carries no information; econml fits it without a word."""
 
-    code, title, before_fit = "CM001", "The state varies over runs", True
+    code, title, before_fit, must = "CM001", "The state varies over runs", True, True
 
     def run(self, evidence: Evidence) -> CheckResult:
         """Fail where every column of X is constant; warn where some are."""
@@ -50,7 +51,8 @@ class ConstantState(Check):
 class BadControl(Check):
     """X measured on the drawn mixture is a consequence of T: a bad control that hides the effects."""
 
-    code, title, before_fit = "CM002", "The state was measured before the mixture was drawn", True
+    code, title = "CM002", "The state was measured before the mixture was drawn"
+    before_fit, must = True, True
 
     def run(self, evidence: Evidence) -> CheckResult:
         """Predict X by T: by permutation where T was randomised, out of sample otherwise."""
@@ -75,6 +77,43 @@ class BadControl(Check):
         if r2 > R2_WARNED:
             return self.say(WARNING, r2, f"X may have been measured on the mixture: {found}.", action)
         return self.say(PASSED, r2, f"{found}.")
+
+
+class OneStatePerPool(Check):
+    """The state is measured before the mixture is drawn, so runs of one candidate pool must have one state."""
+
+    code, title = "CM019", "Runs of one candidate pool have one state"
+    before_fit, must = True, True
+
+    def run(self, evidence: Evidence) -> CheckResult:
+        """Compare the states of the runs that share a ``pool.fingerprint``."""
+        frame = evidence.frame
+        names = [str(column) for column in frame if str(column).startswith("state.")]
+        if not names:
+            return self.skip("The table has no state.")
+        if "pool.fingerprint" not in frame:
+            return self.skip("The table has no pool.fingerprint (which candidate pool a run drew from).")
+        # Another normaliser is another scale: the same pool then has other numbers.
+        keys = [c for c in ("pool.fingerprint", "pool.normaliser_fingerprint") if c in frame]
+        known = frame.dropna(subset=keys)
+        groups = known.groupby(keys)[names]
+        n_shared = int((groups.size() > 1).sum())
+        if n_shared == 0:
+            return self.skip(f"No two of {len(known)} runs share a candidate pool.")
+        spread = known[names].std(ddof=0).replace(0.0, np.inf)
+        gaps = ((groups.max() - groups.min()) / spread).max(axis=1)
+        worst = float(gaps.max())
+        if worst > SAME_STATE:
+            moved = [str(key[0] if isinstance(key, tuple) else key) for key in gaps.index[gaps > SAME_STATE]]
+            return self.say(
+                FAILED,
+                worst,
+                f"X looks measured on the mixture: runs of pool {name_some(moved, 3)} differ in state by up to "
+                f"{worst:.2f} of its spread over runs.",
+                "Measure the state on the candidate pool before the mixture is drawn. If pool.fingerprint names the "
+                "whole pool rather than each run's candidate pool, call that column pool.store_fingerprint.",
+            )
+        return self.say(PASSED, worst, f"{n_shared} candidate pools are shared by several runs; each has one state.")
 
 
 class Confounding(Check):
@@ -131,7 +170,7 @@ class Overlap(Check):
                 f"Weak overlap: {found} (at least {OVERLAP_LEAST:g} is wanted).",
                 "Add runs whose mixture is drawn independently of the state.",
             )
-        return self.say(PASSED, least, found.capitalize() + ".")
+        return self.say(PASSED, least, begin(found) + ".")
 
 
 def test_dependence(targets: Floats, regressors: Floats, seed: int) -> tuple[float, float]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.answer import measure_support
-from analysis.checks.check import FAILED, PASSED, WARNING, Check, CheckResult, Evidence
+from analysis.checks.check import FAILED, PASSED, WARNING, Check, CheckResult, Evidence, begin
 from analysis.estimators.fit import FAMILIES
 from analysis.roles import select_cohort
 from causalmix.errors import name_some
@@ -22,7 +22,7 @@ FAR = 2.0  # times the distance that holds 95% of the runs: beyond it there is n
 class TargetSupport(Check):
     """A state that no run had is answered by extrapolation."""
 
-    code, title = "CM005", "The target's state lies among the states of the runs"
+    code, title, must = "CM005", "The target's state lies among the states of the runs", True
 
     def run(self, evidence: Evidence) -> CheckResult:
         """Compare the target's state with the range and the distances of the runs."""
@@ -35,7 +35,7 @@ class TargetSupport(Check):
             f"distance {support.distance:.2f} from the mean state, 95% of runs lie within {support.distance_limit:.2f}"
         )
         if support.state_is_supported:
-            return self.say(PASSED, support.distance, found.capitalize() + ".")
+            return self.say(PASSED, support.distance, begin(found) + ".")
         named = f"; outside the range of the runs: {name_some(support.outside)}" if support.outside else ""
         far = support.distance > FAR * support.distance_limit
         return self.say(
@@ -58,7 +58,7 @@ class MixtureSupport(Check):
         support = measure_support(evidence.roles, evidence.target, evidence.candidate)
         found = f"leverage {support.leverage:.3f}, 95% of runs lie below {support.leverage_limit:.3f}"
         if support.mixture_is_supported:
-            return self.say(PASSED, support.leverage, found.capitalize() + ".")
+            return self.say(PASSED, support.leverage, begin(found) + ".")
         return self.say(
             WARNING,
             support.leverage,
@@ -100,13 +100,7 @@ class Calibration(Check):
         if evidence.predicted is None or evidence.fitted is None:
             return self.skip("Nothing was predicted out of fold.")
         y = evidence.fitted.residuals.outcomes @ evidence.roles.outcome_weights
-        predicted = evidence.predicted
-        design = np.column_stack([np.ones(len(y)), predicted])
-        bread = np.linalg.pinv(design.T @ design, hermitian=True)
-        intercept, slope = bread @ design.T @ y
-        scores = design * (y - design @ [intercept, slope])[:, None]
-        error = float(np.sqrt((bread @ (scores.T @ scores) @ bread)[1, 1]))
-        r2 = 1.0 - float(((y - predicted) ** 2).sum() / (y**2).sum())
+        slope, error, intercept, r2 = calibrate(y, evidence.predicted)
         found = (
             f"slope {slope:.2f} +- {error:.2f}, intercept {intercept:.2f}; effects explain {max(r2, 0):.0%} "
             "of what the state leaves of the outcome"
@@ -125,7 +119,7 @@ class Calibration(Check):
                 f"Effects are {'too large' if slope < 1 else 'too small'}: {found}.",
                 "Read the predicted gain times the slope.",
             )
-        return self.say(PASSED, slope, found.capitalize() + ".")
+        return self.say(PASSED, slope, begin(found) + ".")
 
 
 class RankAgreement(Check):
@@ -192,3 +186,22 @@ def measure_seed_sd(evidence: Evidence) -> float | None:
         return None
     squares = sum(float(((values - values.mean()) ** 2).sum()) for values in repeated)
     return float(np.sqrt(squares / sum(len(values) - 1 for values in repeated)))
+
+
+def calibrate(y: Floats, predicted: Floats) -> tuple[float, float, float, float]:
+    """Regress outcome residuals (n,) on predicted effect parts (n,).
+
+    Returns
+    -------
+    slope, error, intercept : float
+        ``y = intercept + slope * predicted``; the slope's HC0 standard error.
+    r2 : float
+        ``1 - sum (y - predicted)^2 / sum y^2``, below zero where predicting nothing would be better.
+    """
+    design = np.column_stack([np.ones(len(y)), predicted])
+    bread = np.linalg.pinv(design.T @ design, hermitian=True)
+    intercept, slope = bread @ design.T @ y
+    scores = design * (y - design @ [intercept, slope])[:, None]
+    error = float(np.sqrt((bread @ (scores.T @ scores) @ bread)[1, 1]))
+    r2 = 1.0 - float(((y - predicted) ** 2).sum() / (y**2).sum())
+    return float(slope), error, float(intercept), r2

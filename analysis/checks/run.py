@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analysis.checks.check import FAILED, Check, CheckResult, Evidence
-from analysis.checks.identification import BadControl, Confounding, ConstantState, Overlap
+from analysis.checks.identification import BadControl, Confounding, ConstantState, OneStatePerPool, Overlap
 from analysis.checks.quality import (
     Calibration,
     MixtureSupport,
@@ -14,6 +14,9 @@ from analysis.checks.quality import (
     SeedNoise,
     TargetSupport,
 )
+from analysis.checks.refutation import NegativeControl, Placebo, RandomCause
+from analysis.checks.sensitivity import RunPlan, UnobservedConfounding
+from analysis.checks.stability import LeaveOnePoolOut, RandomisedAgreement, SubsetStability
 from causalmix.errors import AnalysisError, ConfigError, name_some, nearest_name
 
 CHECKS: tuple[type[Check], ...] = (
@@ -27,6 +30,15 @@ CHECKS: tuple[type[Check], ...] = (
     RankAgreement,
     SeedNoise,
     MixtureSupport,
+    Placebo,
+    NegativeControl,
+    RandomCause,
+    SubsetStability,
+    RandomisedAgreement,
+    LeaveOnePoolOut,
+    RunPlan,
+    UnobservedConfounding,
+    OneStatePerPool,
 )
 
 
@@ -47,6 +59,11 @@ def run_checks(evidence: Evidence, *, before_fit: bool) -> list[CheckResult]:
 def list_blocking(results: Sequence[CheckResult], allowed: Sequence[str]) -> list[CheckResult]:
     """Return the checks that failed and were not allowed to."""
     return [result for result in results if result.status == FAILED and result.code not in allowed]
+
+
+def list_overruled(results: Sequence[CheckResult], allowed: Sequence[str]) -> list[CheckResult]:
+    """Return the checks that failed and were allowed to: every answer says so before all else."""
+    return [result for result in results if result.status == FAILED and result.code in allowed]
 
 
 def stop_at(blocking: Sequence[CheckResult]) -> None:

@@ -24,6 +24,7 @@ Fit = Callable[[Roles, Residuals, EstimatorConfig, int], Effects]
 Floats = NDArray[np.float64]
 
 INTERVALS = ("own", "gp")
+REFIT_SEARCH = 15  # steps of the search for hyper-parameters, alike
 REFIT_TREES = 100  # trees of a forest that is only refitted to see how an answer moves
 
 
@@ -104,13 +105,23 @@ def fit_effects(roles: Roles, cfg: EstimatorConfig, seed: int) -> Fitted:
     return Fitted(effects, residuals)
 
 
-def predict_out_of_fold(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: int) -> Floats:
-    """Return ``theta(x_i)' z_i`` (n,) with theta refitted without run i's fold, on the shared residuals."""
+def predict_out_of_fold(
+    roles: Roles,
+    residuals: Residuals,
+    cfg: EstimatorConfig,
+    seed: int,
+    groups: NDArray[np.int64] | None = None,
+) -> Floats:
+    """Return ``theta(x_i)' z_i`` (n,) with theta refitted without run i's fold, on the shared residuals.
+
+    ``groups`` (n,) are left out one at a time in the place of the residuals' folds.
+    """
+    groups = residuals.folds if groups is None else groups
     family = FAMILIES[cfg.kind]
     seen = roles if family.uses_state else roles.forget_state()
     light, predicted = lighten(cfg, 1.0), np.empty(roles.n_runs)
-    for fold in np.unique(residuals.folds):
-        out, kept = np.flatnonzero(residuals.folds == fold), np.flatnonzero(residuals.folds != fold)
+    for group in np.unique(groups):
+        out, kept = np.flatnonzero(groups == group), np.flatnonzero(groups != group)
         effects = family.fit(seen.take(kept), residuals.take(kept), light, seed)
         # Residuals are in the fit's coordinates, effects in the embedding: Z = embed(T) B.
         slopes = effects.thetas(seen.X[out]) @ np.linalg.pinv(roles.coordinates.basis).T
@@ -123,6 +134,7 @@ def lighten(cfg: EstimatorConfig, share: float) -> EstimatorConfig:
     return dataclasses.replace(
         cfg,
         n_trees=min(cfg.n_trees, REFIT_TREES),
+        max_search=min(cfg.max_search, REFIT_SEARCH),
         interval="own",
         min_samples_leaf=max(5, round(cfg.min_samples_leaf * share)),
     )

@@ -211,13 +211,13 @@ def fit_process(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: 
     rows = _choose_rows(len(y), seed)
     searched = points.take(rows)
     steps = propose_steps(points.X, columns)
-    smooth = _build(kernel, points, outcomes, y, steps, fit_values(kernel, searched, y[rows]), cfg)
+    smooth = _build(kernel, points, outcomes, y, steps, fit_values(kernel, searched, y[rows], cfg.max_search), cfg)
     processes = [smooth]
     best = max(smooth.models, key=lambda model: model.log_posterior)
     if best.chosen:
         # Without steps the smooth part had to stand in for them: look for its own size beside the best ones.
         F = steps.expand(searched.X, searched.R)[:, list(best.chosen)].reshape(len(rows), -1)
-        values = fit_values(kernel, searched, y[rows], extra=smooth.variance * (F @ F.T))
+        values = fit_values(kernel, searched, y[rows], cfg.max_search, extra=smooth.variance * (F @ F.T))
         processes.append(_build(kernel, points, outcomes, y, steps, values, cfg, smooth.variance))
     return ProcessEffects(roles, kernel, points, scale, steps, _drop_unlikely(processes))
 

@@ -13,7 +13,9 @@ from markupsafe import Markup
 
 from analysis.curves import Curve
 from analysis.report import sections, words
-from analysis.report.plots import plot_intervals, plot_mixture
+from analysis.report.mixture_plots import plot_legend, plot_runs
+from analysis.report.plots import plot_intervals, plot_mixture, plot_shares
+from analysis.report.tree_plot import MOST_DOMAINS, plot_tree
 from analysis.result import MOVE_DELTA
 from analysis.roles import Roles
 from causalmix.errors import AnalysisError
@@ -86,6 +88,8 @@ def render_report(
     confidence = f"{100 * answer['gain']['confidence']:g} %"
     others = {"reference": answer["reference"]} | {name: b["weights"] for name, b in baselines.items()}
     gains = [(bar_name, answer["gain"]), *((name, b["gain"]) for name, b in baselines.items())]
+    importances: Mapping[str, float] = answer["importances"]
+    marked = {bar_name: shown, "reference": answer["reference"]}
     page = _open_templates().get_template("page.html.jinja")
     return page.render(
         answer=answer,
@@ -110,11 +114,19 @@ def render_report(
             "points per unit of log share",
             "Marginal effects",
         ),
+        run_plots=plot_runs(roles.mixtures, roles.Y, marked),
+        run_legend=plot_legend(roles.Y, list(marked)),
+        tree_plot=plot_tree(answer["tree"]) if len(answer["tree"]) > 1 else None,
+        tree_rows=min(MOST_DOMAINS, len(shown)),
+        importance_plot=plot_shares(importances, "What each feature explains of the effects' variance")
+        if any(importances.values())
+        else None,
         prices=sections.list_prices(answer),
         exchange=sections.colour_exchange(answer),
         exchange_delta=MOVE_DELTA,
         curves=sections.group_curves(curves, roles),
         checks=sections.list_checks(answer),
+        overruled=sections.list_overruled(answer),
         checks_summary=sections.spell_checks(answer),
         confirmation=_mark_best(confirmation),
         state=sections.list_state(answer, roles),

@@ -16,6 +16,7 @@ Floats = NDArray[np.float64]
 
 WIDTH = 760.0
 LEFT = 150.0  # room for a domain's name
+MOST_BARS = 12  # of a bar plot of shares
 NAME_LENGTH = 17  # longer names lose their middle in a plot; the tables have them whole
 
 
@@ -50,7 +51,7 @@ def plot_mixture(
         parts += [text(x(tick), bottom + 18, f"{100 * tick:g} %", "tick", "middle")]
     for index, (domain, share) in enumerate(weights.items()):
         middle = top + row * (index + 0.5)
-        parts += [text(LEFT - 12, middle + 4.5, _cut(domain), "name", "end")]
+        parts += [text(LEFT - 12, middle + 4.5, cut_name(domain), "name", "end")]
         parts += [bar(LEFT, middle - 10, x(share) - LEFT, 20.0, "bar")]
         sd = spread.get(domain, 0.0)
         if sd > 0:
@@ -91,7 +92,7 @@ def plot_intervals(rows: Sequence[tuple[str, float, float, float]], unit: str, w
     for index, (name, estimate, start, end) in enumerate(rows):
         middle = top + row * (index + 0.5)
         tone = "gain" if start > 0 else "loss" if end < 0 else "open"
-        parts += [text(LEFT - 12, middle + 4.5, _cut(name), "name", "end")]
+        parts += [text(LEFT - 12, middle + 4.5, cut_name(name), "name", "end")]
         parts += [line(x(start), middle, x(end), middle, f"range {tone}")]
         parts += [mark(x(estimate), middle, 0, f"dot {tone}", 5.5)]
         value = f"{spell_points(estimate)}  ({spell_interval(start, end)})"
@@ -99,6 +100,22 @@ def plot_intervals(rows: Sequence[tuple[str, float, float, float]], unit: str, w
     parts += [text((LEFT + WIDTH - 150) / 2, bottom + 38, unit, "tick", "middle")]
     label = f"{what}: " + "; ".join(f"{n} {spell_points(e)} ({spell_interval(a, b)})" for n, e, a, b in rows)
     return frame(WIDTH, bottom + 46, label, parts)
+
+
+def plot_shares(shares: Mapping[str, float], what: str) -> Markup:
+    """Draw one bar a name for shares of a whole, the largest first; names that have next to none are left out."""
+    shown = sorted(((name, share) for name, share in shares.items() if share >= 0.005), key=lambda pair: -pair[1])
+    shown = shown[:MOST_BARS] or list(shares.items())[:1]
+    row, left = 24.0, 210.0
+    x = Scale(0.0, max(1e-9, *(share for _, share in shown)), left, WIDTH - 66)
+    parts: list[Markup] = [line(left, 4.0, left, 4 + row * len(shown), "axis")]
+    for index, (name, share) in enumerate(shown):
+        middle = 4 + row * (index + 0.5)
+        parts += [text(left - 12, middle + 4.5, cut_name(name, 27), "name", "end")]
+        parts += [bar(left, middle - 6, x(share) - left, 12.0, "bar")]
+        parts += [text(WIDTH - 4, middle + 4.5, f"{100 * share:.0f} %", "value", "end")]
+    label = f"{what}: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in shown)
+    return frame(WIDTH, 10 + row * len(shown), label, parts)
 
 
 def plot_curve(curve: Curve, k: int, domain: str, seen: Floats, limits: tuple[float, float]) -> Markup:
@@ -188,6 +205,7 @@ def _draw_whisker(start: float, end: float, middle: float) -> list[Markup]:
     ]
 
 
-def _cut(name: str) -> str:
-    half = NAME_LENGTH // 2
-    return name if len(name) <= NAME_LENGTH else f"{name[:half]}\N{HORIZONTAL ELLIPSIS}{name[-half:]}"
+def cut_name(name: str, length: int = NAME_LENGTH) -> str:
+    """Return a name that fits: the middle of a longer one gives way to an ellipsis."""
+    half = (length - 1) // 2
+    return name if len(name) <= length else f"{name[:half]}\N{HORIZONTAL ELLIPSIS}{name[-half:]}"

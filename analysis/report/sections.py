@@ -123,6 +123,11 @@ def list_checks(answer: Content) -> list[dict[str, Any]]:
     return [{**check, "tone": _LABELS[check["status"]][0], "label": _LABELS[check["status"]][1]} for check in found]
 
 
+def list_overruled(answer: Content) -> list[Mapping[str, Any]]:
+    """Return the checks that failed and were allowed to."""
+    return [check for check in answer["checks"] if check["code"] in answer["allowed_failed_checks"]]
+
+
 def spell_checks(answer: Content) -> str:
     """Count the checks."""
     counts = {status: sum(c["status"] == status for c in answer["checks"]) for status in _LABELS}

@@ -100,7 +100,7 @@ def state_names(features: tuple[str, ...] = FEATURES, domains: tuple[str, ...] =
 
 
 def make_config(estimator: str = "own_state", policy: str = "causalmix_a", **changes: object) -> AnalysisConfig:
-    """A quick analysis: few trees, no refits, no RegMix."""
+    """A quick analysis: few trees, few shuffles, no refits, no RegMix."""
     cfg = AnalysisConfig(
         estimator=EstimatorConfig(
             name=estimator,
@@ -112,6 +112,7 @@ def make_config(estimator: str = "own_state", policy: str = "causalmix_a", **cha
         policy=PolicyConfig(name=policy, kind=policy, n_candidates=20_000),
         baselines=["equal", "natural"],
         n_refits=0,
+        n_placebo=20,
     )
     for name, value in changes.items():
         setattr(cfg, name, value)

@@ -1,9 +1,11 @@
 import dataclasses
+import io
 import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from analysis.answer import Interval, Spread
 from analysis.app import analyse_table
@@ -11,6 +13,7 @@ from analysis.checks.check import FAILED, PASSED, SKIPPED, WARNING, CheckResult
 from analysis.report import render_report, write_report
 from analysis.report.words import choose_ticks, spell_interval, spell_points, spell_share, spell_tick
 from analysis.result import GIVEN, WITHHELD
+from analysis.summary import print_answer
 from causalmix.config import AnalysisConfig, EstimatorConfig, NuisanceConfig, PolicyConfig, TargetConfig
 from causalmix.errors import AnalysisError
 from tests.analysis.synthetic import DOMAINS, make_frame, make_runs
@@ -161,6 +164,37 @@ def test_failed_checks_come_first_with_their_action(answered):
     assert places == sorted(places)
     assert "do failed" in section
     assert "do passed" not in section
+
+
+def test_an_allowed_failure_stands_above_everything(answered):
+    analysis, roles = answered
+    failed = CheckResult(
+        "CM012", "No effect on the past", FAILED, 0.0005, "It has one.", "Do not.", "Why so.", "docs/x.md"
+    )
+    changed = dataclasses.replace(analysis, checks=(analysis.checks[0], failed), overruled=("CM012",))
+    text = Page(render_report(changed.to_json(), roles, changed.curves, folder="out")).text
+    first = text.index("Allowed although it failed: No effect on the past CM012 It has one.")
+    assert first < text.index("predicted")
+    assert "Why so. docs/x.md" in text
+    console = Console(width=200, file=io.StringIO())
+    print_answer(changed, {}, console)
+    said = console.file.getvalue()
+    assert said.startswith("ALLOWED ALTHOUGH IT FAILED: CM012 No effect on the past. It has one.")
+    assert "Allowed although" not in Page(render_report(analysis.to_json(), roles, (), folder="out")).text
+
+
+def test_the_tree_and_the_importances_are_drawn(answered):
+    analysis, roles = answered
+    page = Page(render_report(analysis.to_json(), roles, analysis.curves, folder="out"))
+    assert "In a few rules" in page.text
+    assert "Which features of the pool matter" in page.text
+    assert len([value for _, name, value in page.attributes if name == "class" and value in ("node", "leaf")]) == len(
+        analysis.tree
+    )
+    agnostic = dataclasses.replace(analysis, tree=(), importances={}, curves=())
+    text = Page(render_report(agnostic.to_json(), roles, (), folder="out")).text
+    assert "In a few rules" not in text
+    assert "Where it lies among the runs" in text
 
 
 def test_hostile_text_is_escaped_everywhere(answered):

@@ -11,8 +11,6 @@ from analysis.estimators.gp.kernel import Kernel, Points
 
 Floats = NDArray[np.float64]
 
-MAX_STEPS = 60  # of L-BFGS; the evidence is flat long before
-
 
 @dataclass(frozen=True)
 class Solved:
@@ -33,7 +31,7 @@ class Solved:
     log_evidence: float
 
 
-def fit_values(kernel: Kernel, points: Points, y: Floats, extra: Floats | None = None) -> Floats:
+def fit_values(kernel: Kernel, points: Points, y: Floats, max_search: int, extra: Floats | None = None) -> Floats:
     """Maximise the log evidence plus a weak log-normal prior over the hyper-parameters.
 
     Parameters
@@ -42,6 +40,8 @@ def fit_values(kernel: Kernel, points: Points, y: Floats, extra: Floats | None =
     points : Points
     y : ndarray (n,)
         Outcome, mean 0 and variance 1.
+    max_search : int
+        Steps of L-BFGS.
     extra : ndarray (n, n), optional
         A fixed covariance added to the kernel's, of steps already found.
 
@@ -66,7 +66,7 @@ def fit_values(kernel: Kernel, points: Points, y: Floats, extra: Floats | None =
         return -found[0] + 0.5 * float(strayed @ strayed), -gradient + strayed / sd
 
     bounds = [(centre - 5.0, centre + 5.0) for centre in start]
-    result = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": MAX_STEPS})
+    result = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": max_search})
     return np.asarray(result.x)
 
 

@@ -34,6 +34,7 @@ class EstimatorConfig:
     smoothness: str = "matern32"  # varying_coefficient_gp: matern32 | matern12, of g(x) and theta(x)
     steps: bool = True  # varying_coefficient_gp: average over jumps that theta(x) may have
     surface: bool = True  # varying_coefficient_gp: also what is not linear in the coordinates, h(Z)
+    max_search: int = 60  # varying_coefficient_gp: steps of the search for its hyper-parameters
     n_trees: int = 1000
     min_samples_leaf: int = 10
     max_samples: float = 0.45
@@ -103,6 +104,7 @@ class AnalysisConfig:
     baselines: list[str] = field(default_factory=lambda: ["equal", "natural", "regmix"])
     confidence: float = 0.95
     n_refits: int = 20  # half-sample refits behind the spread of the mixture
+    n_placebo: int | None = None  # shuffles behind CM011; null: 811 where a refit is closed-form, 24 elsewhere; 0: none
     allow_failed_checks: list[str] = field(default_factory=list)
     n_threads: int = 2
     seed: int = 0

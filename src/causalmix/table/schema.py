@@ -9,6 +9,10 @@ import pandas as pd
 
 from causalmix.errors import TableError, name_some
 
+# Beside the families below a table may have negative controls, ``control.<name>``: what was measured of a run
+# before its training and so cannot be an effect of its mixture (for example ``control.avg_dev``, the score of the
+# model that the run started from). They are optional, and runs without a value are left out of that check alone.
+
 # Families whose columns are numbers and, in a complete run, never missing.
 MEASURED = ("mixture.", "realised.", "state.", "outcome.", "unseen.", "accuracy.")
 SUMMARIES = ("avg_dev", "avg_unseen")  # outcome.<one of these> is a mean over abilities, not an ability
