@@ -21,8 +21,8 @@ def main(cfg: AnalysisConfig) -> None:
     from analysis.app import run  # here, so that --help does not wait for the estimators
     from analysis.summary import print_answer
 
-    analysis, paths = run(cfg)
-    print_answer(analysis, paths, Console())
+    for analysis, paths in run(cfg):
+        print_answer(analysis, paths, Console())
 
 
 if __name__ == "__main__":

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from analysis.estimators.effects import Effects
-from analysis.estimators.fit import FAMILIES, Fitted, lighten
 from analysis.leverage import read_leverage
 from analysis.policies.propose import propose
 from analysis.roles import Roles
 from analysis.target import Target
-from causalmix.config import AnalysisConfig
+from causalmix.config import PolicyConfig
 
 Floats = NDArray[np.float64]
 
+OWN_RUNS = ("dmo", "grid")
 SPREAD_CANDIDATES = 20_000  # candidate mixtures of a policy that is only refitted
 
 
@@ -101,41 +100,23 @@ def estimate_gain(effects: Effects, target: Target, mixture: Floats, confidence:
     return make_interval(estimate, variance, confidence)
 
 
-def refit_halves(
-    cfg: AnalysisConfig, roles: Roles, target: Target, fitted: Fitted, answer: Floats, *, progress: bool
+def measure_spread(
+    halves: Sequence[tuple[Roles, Effects]], policy: PolicyConfig, target: Target, answer: Floats
 ) -> Spread | None:
-    """Refit on random halves of the runs (a bootstrap's duplicates would leak across folds) and ask again.
-
-    The cross-fitted residuals of the whole table are kept and the final stage alone is refitted: the effects are
-    orthogonal to the nuisances, so what refitting those too would add is of second order, and it takes most of the
-    time.
+    """Ask the policy again of every half-sample refit.
 
     Returns
     -------
     Spread or None
-        None where no refit was asked for.
+        None where there is no refit, or where the policy reads runs of its own, which are never halved.
     """
-    if cfg.n_refits < 2:
+    if not halves or policy.kind in OWN_RUNS:
         return None
-    light, family, policy = lighten(cfg.estimator, 0.5), FAMILIES[cfg.estimator.kind], cfg.policy
     n_candidates = min(policy.n_candidates, SPREAD_CANDIDATES)
     quick = dataclasses.replace(
         policy, n_candidates=n_candidates, n_best=max(1, policy.n_best * n_candidates // policy.n_candidates)
     )
-    seed = cfg.seed + cfg.estimator.seed
-    rng = np.random.default_rng([seed, 31])
-    halves = [np.sort(rng.choice(roles.n_runs, roles.n_runs // 2, replace=False)) for _ in range(cfg.n_refits)]
-    seen = roles if family.uses_state else roles.forget_state()
-
-    def ask(i: int) -> Floats:
-        effects = family.fit(seen.take(halves[i]), fitted.residuals.take(halves[i]), light, seed + 1 + i)
-        return propose(effects, roles.take(halves[i]), target, quick).weights
-
-    hidden = None if progress else True
-    with ThreadPoolExecutor(max(1, cfg.n_threads)) as workers:  # each refit is whole in itself: order cannot matter
-        answers = workers.map(ask, range(cfg.n_refits))
-        mixtures = list(tqdm(answers, total=cfg.n_refits, desc="half-sample refits", disable=hidden, leave=False))
-    stacked = np.array(mixtures)
+    stacked = np.array([propose(effects, roles, target, quick).weights for roles, effects in halves])
     return Spread(stacked, stacked.std(axis=0, ddof=1), float(np.abs(stacked - answer).sum(axis=1).mean()))
 
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from analysis.app import analyse_table, load_inputs, write_answer
+from analysis.app import analyse_table, check_settings, load_inputs, write_answer
+from analysis.extrapolate import answer_target
+from analysis.fitted import FittedTable, fit_table
 from analysis.report import write_report
 from analysis.result import GIVEN, Analysis
 from analysis.roles import Roles
+from analysis.target import list_known_states
 from causalmix.config import AnalysisConfig
 from causalmix.errors import ConfigError
 from causalmix.files import fingerprint
 
+TABLES_KEPT = 6  # a study asks of a few estimators in turn, at every target
+_tables: dict[str, FittedTable] = {}
 _weights: dict[str, dict[str, float]] = {}  # 512 points of one policy are one fit
 
 
@@ -31,12 +36,25 @@ class Answered:
 
 
 def answer_settings(settings: dict[str, Any]) -> Answered:
-    """Analyse with plain settings (fields of AnalysisConfig) and write the answer."""
-    cfg = make_config(settings)
-    cfg, runs = load_inputs(cfg)
-    analysis, roles = analyse_table(cfg, runs)
-    write_answer(analysis, roles, cfg)
-    return Answered(analysis, roles, Path(cfg.output_dir))
+    """Analyse with plain settings (fields of AnalysisConfig) and write the answer.
+
+    Answers that differ in the target, the policy or the folder alone share one fit.
+    """
+    cfg, runs = load_inputs(make_config(settings))
+    check_settings(cfg)
+    fit = {
+        name: value for name, value in asdict(cfg).items() if name not in ("target", "policy", "output_dir", "report")
+    }
+    known = list_known_states(cfg.target) if cfg.estimator.kind == "auto" else None
+    key = fingerprint([runs.fingerprint, fit, known])
+    if key not in _tables:
+        while len(_tables) >= TABLES_KEPT:
+            _tables.pop(next(iter(_tables)))
+        _tables[key] = fit_table(cfg, runs)
+    table = _tables[key]
+    analysis = answer_target(table, cfg.target, cfg.policy)
+    write_answer(analysis, table.roles, cfg)
+    return Answered(analysis, table.roles, Path(cfg.output_dir))
 
 
 def write_confirmed_report(answered: Answered, confirmation: Sequence[dict[str, Any]]) -> Path:

@@ -124,6 +124,15 @@ def build_target(cfg: TargetConfig, roles: Roles, *, state_names: Sequence[str],
     )
 
 
+def list_known_states(cfg: TargetConfig) -> list[str] | None:
+    """Return the states that a target gives, or None where it gives none and the runs' mean stands in."""
+    state_file = _find_state_file(cfg)
+    if not cfg.state and not state_file:
+        return None
+    given = cfg.state or _read_state_file(str(state_file))["state"]
+    return list(flatten_state(read_mapping(given, "target.state")))
+
+
 def read_mapping(given: object, key: str) -> dict[str, Any]:
     """Return a mapping that a user gave under ``key``, or say that it is none."""
     if not isinstance(given, Mapping) or not given:

@@ -91,13 +91,15 @@ class Check(ABC):
     """One question; its class's docstring says, in a sentence or two, why it is asked.
 
     A check with ``must`` may fail, and then stands against advice; the others warn at most. ``before_fit``
-    checks run on the table alone, and a failure stops the analysis there.
+    checks run on the table alone, and a failure stops the analysis there. One with ``refits`` tries to break the
+    fit, not the answer: it is asked once a fit, at the first target.
     """
 
     code: ClassVar[str]
     title: ClassVar[str]
     before_fit: ClassVar[bool] = False
     must: ClassVar[bool] = False
+    refits: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, evidence: Evidence) -> CheckResult:

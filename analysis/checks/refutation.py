@@ -29,6 +29,7 @@ class Placebo(Check):
     """With the mixtures shuffled there is no effect; intervals that find one too often are too narrow for advice."""
 
     code, title = "CM011", "Intervals hold zero where there is no effect"
+    refits = True
 
     def run(self, evidence: Evidence) -> CheckResult:
         """Count the shuffles whose interval of the answer's gain leaves out zero."""
@@ -59,6 +60,7 @@ class NegativeControl(Check):
     """A mixture cannot move what was measured before training; where it seems to, something else moved both."""
 
     code, title, must = "CM012", "The mixture does not move a negative-control outcome", True
+    refits = True
 
     def run(self, evidence: Evidence) -> CheckResult:
         """Test every column ``control.<name>`` for dependence on the residual mixture, by permutation."""
@@ -112,6 +114,7 @@ class RandomCause(Check):
     """A covariate of pure noise explains nothing; effects that move when it is added hang on chance."""
 
     code, title = "CM013", "A random common cause leaves the effects where they are"
+    refits = True
 
     def run(self, evidence: Evidence) -> CheckResult:
         """Add noise to W, fit again, and compare the shift of the effects with their standard errors."""

@@ -51,9 +51,20 @@ def check_allowed(codes: Sequence[str]) -> None:
         raise ConfigError(f"allow_failed_checks: no check {named}; allowed: {', '.join(known)}.")
 
 
-def run_checks(evidence: Evidence, *, before_fit: bool) -> list[CheckResult]:
-    """Run the checks of one stage."""
-    return [check().run(evidence) for check in CHECKS if check.before_fit == before_fit]
+def run_checks(
+    evidence: Evidence, *, before_fit: bool, refitted: dict[str, CheckResult] | None = None
+) -> list[CheckResult]:
+    """Run the checks of one stage; those that refit are looked up in ``refitted``, by code, and added there."""
+    known = {} if refitted is None else refitted
+    results = []
+    for check in CHECKS:
+        if check.before_fit != before_fit:
+            continue
+        result = known[check.code] if check.code in known else check().run(evidence)
+        if check.refits:
+            known[check.code] = result
+        results.append(result)
+    return results
 
 
 def list_blocking(results: Sequence[CheckResult], allowed: Sequence[str]) -> list[CheckResult]:

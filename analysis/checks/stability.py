@@ -29,6 +29,7 @@ class SubsetStability(Check):
     """Effects that are there are there in every half of the runs, no further apart than their interval says."""
 
     code, title = "CM014", "Halves of the runs agree on the gain"
+    refits = True
 
     def run(self, evidence: Evidence) -> CheckResult:
         """Compare the spread of the answer's gain over half-sample refits with its standard error."""
@@ -68,6 +69,7 @@ class RandomisedAgreement(Check):
     """Where some mixtures were drawn at random and others were not, the random ones are the judge of the others."""
 
     code, title, must = "CM015", "Randomised and observational runs agree", True
+    refits = True
 
     def run(self, evidence: Evidence) -> CheckResult:
         """Compare the answer's gain as the two kinds of runs tell it."""
@@ -103,6 +105,7 @@ class LeaveOnePoolOut(Check):
     """The answer is for a pool that no run had; leaving out one pool at a time is the nearest rehearsal of that."""
 
     code, title = "CM016", "Effects carry over to a pool that was left out"
+    refits = True
 
     def run(self, evidence: Evidence) -> CheckResult:
         """Predict the runs of every pool, or cluster of states, by a fit on the others."""

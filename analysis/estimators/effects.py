@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,9 @@ class Effects(ABC):
         self.domains = domains
         self.x_names = x_names
         self.coordinates = coordinates or make_coordinates("log", len(domains))
-        self._known: dict[bytes, Floats] = {}  # covariances asked for again and again: one target, many mixtures
+        # What is asked for again and again: one target, many mixtures.
+        self._thetas: dict[bytes, Floats] = {}
+        self._covariances: dict[bytes, Floats] = {}
 
     @abstractmethod
     def thetas(self, X: Floats) -> Floats:
@@ -52,14 +55,11 @@ class Effects(ABC):
 
     def theta(self, x: Floats) -> Floats:
         """Return theta (K,) at one state (d,)."""
-        return np.asarray(self.thetas(x[None, :])[0])
+        return _remember(self._thetas, x, self.thetas)
 
     def covariance(self, x: Floats) -> Floats:
         """Return the covariance (K, K) of theta at one state (d,)."""
-        key = np.asarray(x, dtype=np.float64).tobytes()
-        if key not in self._known:
-            self._known[key] = np.asarray(self.covariances(x[None, :])[0])
-        return self._known[key]
+        return _remember(self._covariances, x, self.covariances)
 
     def predict(self, x: Floats, mixtures: Floats) -> Floats:
         """Return the outcome (m,) of ``mixtures`` (m, K) at state x, up to one constant, in points."""
@@ -72,6 +72,13 @@ class Effects(ABC):
         """
         d = self.embed(mixture) - self.embed(reference)
         return float(d @ self.theta(x)), max(float(d @ self.covariance(x) @ d), 0.0)
+
+
+def _remember(known: dict[bytes, Floats], x: Floats, ask: Callable[[Floats], Floats]) -> Floats:
+    key = np.asarray(x, dtype=np.float64).tobytes()
+    if key not in known:
+        known[key] = np.asarray(ask(x[None, :])[0])
+    return known[key].copy()
 
 
 def clip_to_psd(matrices: Floats) -> Floats:

@@ -100,6 +100,7 @@ class AnalysisConfig:
     cohort: str = "signal"  # which runs the fit may see
     output_dir: str = "outputs/analysis"
     target: TargetConfig = field(default_factory=TargetConfig)
+    targets: Any = None  # {name: {state: ..., n_samples: ...}}: one fit, an answer in output_dir/<name> for each
     outcome: OutcomeConfig = field(default_factory=OutcomeConfig)
     baselines: list[str] = field(default_factory=lambda: ["equal", "natural", "regmix"])
     confidence: float = 0.95
