@@ -13,12 +13,12 @@ import itertools
 import time
 
 import numpy as np
+from simulated import parse_options, plain_causalmix, spell_cell, write_result
 
 from analysis.simulate.oracle import oracle_width
 from analysis.simulate.repeat import load_estimator, load_policy, repeat, summarise_effects, summarise_policies
 from analysis.simulate.trial import Arm, draw_targets
 from analysis.simulate.world import make_world
-from benchmarks.simulated import parse_options, plain_causalmix, spell_cell, write_result
 from causalmix.config import DialsConfig
 
 LEAST, WIDEST = 0.93, 1.5

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from simulated import parse_options, write_result
 
 from analysis.estimators.fit import fit_effects
 from analysis.roles import Roles, assign_roles
 from analysis.simulate.repeat import load_estimator, mean_of
 from analysis.simulate.world import World, draw_table, make_world
-from benchmarks.simulated import parse_options, write_result
 from causalmix.config import DialsConfig, NuisanceConfig, OutcomeConfig
 
 Floats = NDArray[np.float64]

@@ -11,9 +11,10 @@ from __future__ import annotations
 import dataclasses
 import time
 
+from simulated import make_arm, parse_options, plain_causalmix, write_result
+
 from analysis.simulate.repeat import Mean, repeat, summarise_policies
 from analysis.simulate.trial import Arm
-from benchmarks.simulated import make_arm, parse_options, plain_causalmix, write_result
 from causalmix.config import DialsConfig
 
 SIZES = (48, 64, 96, 128, 192, 256)

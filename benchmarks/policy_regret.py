@@ -13,9 +13,10 @@ import dataclasses
 import itertools
 import time
 
+from simulated import make_arm, parse_options, plain_causalmix, spell_cell, write_result
+
 from analysis.simulate.repeat import Summary, repeat, summarise_policies
 from analysis.simulate.trial import Arm
-from benchmarks.simulated import make_arm, parse_options, plain_causalmix, spell_cell, write_result
 from causalmix.config import DialsConfig
 
 SHARE, HALF = 0.9, 0.5

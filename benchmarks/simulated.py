@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import os
 import platform
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,6 +17,10 @@ from analysis.simulate.repeat import load_estimator, load_policy
 from analysis.simulate.trial import Arm
 from causalmix.config import DialsConfig, NuisanceConfig
 from causalmix.files import write_json
+
+HERE = str(Path(__file__).resolve().parent)
+# A script's folder stands first on the path, and coverage.py in it would hide the package that numba imports.
+sys.path = [entry for entry in sys.path if entry != HERE]
 
 
 def parse_options(description: str, *, repetitions: int, full: int) -> argparse.Namespace:
