@@ -34,6 +34,11 @@ def read_numbers(frame: pd.DataFrame, columns: Sequence[str], run_ids: Sequence[
     return values
 
 
+def list_states(frame: pd.DataFrame) -> list[str]:
+    """Return every state that a table knows: ``hes``, ``hes.math``."""
+    return [str(column).removeprefix("state.") for column in frame if str(column).startswith("state.")]
+
+
 def read_mixtures(frame: pd.DataFrame, domains: tuple[str, ...], run_ids: tuple[str, ...], offset: float) -> Floats:
     """Read T (n, K); shares off the simplex, unused or unvaried domains are refused, all offenders named."""
     if len(domains) < 2:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from analysis.answer import estimate_gain, measure_spread, measure_support
 from analysis.checks.check import CheckResult, Evidence
 from analysis.checks.run import list_blocking, list_overruled, run_checks
+from analysis.columns import list_states
 from analysis.coordinates import tabulate_moves
 from analysis.curves import draw_curves, read_theta
 from analysis.estimators.effects import Effects
@@ -64,12 +65,11 @@ def answer_target(
 
 def _find_target(cfg: AnalysisConfig, runs: RunsTable, roles: Roles) -> Target:
     frame = runs.frame
-    names = [str(column).removeprefix("state.") for column in frame if str(column).startswith("state.")]
     # Other cohorts may have sizes of their own (perturbation, confirmation).
     fitted = select_cohort(frame, cfg.cohort)
     sizes = fitted["train.n_samples"].dropna().unique() if "train.n_samples" in fitted else np.array([])
     n_samples = int(sizes[0]) if len(sizes) == 1 else None
-    target = build_target(cfg.target, roles, state_names=names, n_samples_runs=n_samples)
+    target = build_target(cfg.target, roles, state_names=list_states(frame), n_samples_runs=n_samples)
     target = dataclasses.replace(target, constraints=read_constraints(cfg.outcome, roles))
     _require_one_scale(runs, target)
     return target

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from analysis.checks.check import CheckResult, Evidence
 from analysis.checks.run import list_blocking, run_checks, stop_at
+from analysis.columns import list_states
 from analysis.estimators.effects import Effects
 from analysis.estimators.fit import FAMILIES, Fitted, check_estimator, fit_effects, lighten, predict_out_of_fold
 from analysis.estimators.select import Selection, select_estimator
@@ -98,7 +99,7 @@ def fit_table(cfg: AnalysisConfig, runs: RunsTable) -> FittedTable:
     """
     selection = None
     if cfg.estimator.kind == "auto":
-        known = list_known_states(cfg.target)
+        known = list_known_states(cfg.target, list_states(runs.frame))
         selection = select_estimator(runs, cfg.cohort, cfg.estimator, cfg.outcome, cfg.seed, known)
         cfg = dataclasses.replace(cfg, estimator=selection.chosen)
     roles = assign_roles(runs, cfg.cohort, cfg.estimator, cfg.outcome)

@@ -124,13 +124,22 @@ def build_target(cfg: TargetConfig, roles: Roles, *, state_names: Sequence[str],
     )
 
 
-def list_known_states(cfg: TargetConfig) -> list[str] | None:
-    """Return the states that a target gives, or None where it gives none and the runs' mean stands in."""
+def list_known_states(cfg: TargetConfig, state_names: Sequence[str]) -> list[str] | None:
+    """Return the states that a target gives, or None where it gives none and the runs' mean stands in.
+
+    Raises
+    ------
+    AnalysisError
+        A state given by hand that is none of ``state_names``, the table's.
+    """
     state_file = _find_state_file(cfg)
     if not cfg.state and not state_file:
         return None
     given = cfg.state or _read_state_file(str(state_file))["state"]
-    return list(flatten_state(read_mapping(given, "target.state")))
+    flat = flatten_state(read_mapping(given, "target.state"))
+    if cfg.state:
+        _refuse_unknown(flat, state_names, "target.state")
+    return list(flat)
 
 
 def read_mapping(given: object, key: str) -> dict[str, Any]:
@@ -197,10 +206,8 @@ def _read_state(
         return {name: float(roles.X[:, j].mean()) for j, name in enumerate(roles.x_names)}
     source = "target.state" if cfg.state else f"target.state_file={cfg.state_file}"
     given = flatten_state(read_mapping(cfg.state or measured["state"], source))
-    unknown = [name for name in given if name not in state_names] if cfg.state else []
-    if unknown:
-        named = name_some(f"'{name}'{nearest_name(name, state_names)}" for name in unknown)
-        raise AnalysisError(f"{source}: unknown {named}; the table's states: {name_some(state_names, 40)}.")
+    if cfg.state:
+        _refuse_unknown(given, state_names, source)
     wrong = [name for name, v in given.items() if not isinstance(v, (int, float)) or not math.isfinite(v)]
     if wrong:
         raise AnalysisError(f"{source}: {name_some(wrong)} must be finite numbers, in the table's own units.")
@@ -211,6 +218,13 @@ def _read_state(
             + (", or take estimator.state=pool." if any("." in name for name in missing) else ".")
         )
     return {str(name): float(value) for name, value in given.items()}
+
+
+def _refuse_unknown(given: Mapping[str, Any], state_names: Sequence[str], source: str) -> None:
+    unknown = [name for name in given if name not in state_names]
+    if unknown:
+        named = name_some(f"'{name}'{nearest_name(name, state_names)}" for name in unknown)
+        raise AnalysisError(f"{source}: unknown {named}; the table's states: {name_some(state_names, 40)}.")
 
 
 def _read_available(cfg: TargetConfig, measured: Mapping[str, Any], domains: tuple[str, ...]) -> dict[str, int] | None:

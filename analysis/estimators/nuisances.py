@@ -65,7 +65,7 @@ def residualise(roles: Roles, cfg: NuisanceConfig, seed: int) -> Residuals:
     _check(roles, cfg)
     folds = assign_folds(roles.n_runs, cfg.n_folds, seed)
     covariates = np.hstack([roles.X, roles.W])
-    outcomes_hat = _cross_fit(covariates, roles.outcomes, folds, cfg.outcome, seed)
+    outcomes_hat = _cross_fit_outcomes(covariates, roles.outcomes, folds, cfg.outcome, seed)
     if cfg.treatment == "design" or (cfg.treatment == "auto" and roles.design_mean is not None):
         assert roles.design_mean is not None, "checked above"
         Z_hat = roles.design_mean
@@ -104,6 +104,15 @@ def make_regressor(kind: str, seed: int) -> Any:
     return make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(-2, 4, 13)))
 
 
+def _cross_fit_outcomes(covariates: Floats, outcomes: Floats, folds: NDArray[np.int64], kind: str, seed: int) -> Floats:
+    """Cross-fit every outcome; ``auto`` takes, outcome by outcome, the model with the smaller held-out error."""
+    if kind != "auto":
+        return _cross_fit(covariates, outcomes, folds, kind, seed)
+    tried = [_cross_fit(covariates, outcomes, folds, each, seed) for each in MODELS]
+    errors = np.stack([((outcomes - predicted) ** 2).sum(axis=0) for predicted in tried])
+    return np.asarray(np.choose(errors.argmin(axis=0)[None, :], tried))
+
+
 def _cross_fit(covariates: Floats, targets: Floats, folds: NDArray[np.int64], kind: str, seed: int) -> Floats:
     predicted = np.empty_like(targets)
     for fold in np.unique(folds):
@@ -119,7 +128,7 @@ def _cross_fit(covariates: Floats, targets: Floats, folds: NDArray[np.int64], ki
 
 def _check(roles: Roles, cfg: NuisanceConfig) -> None:
     for key, value, allowed in (
-        ("outcome", cfg.outcome, MODELS),
+        ("outcome", cfg.outcome, (*MODELS, "auto")),
         ("treatment", cfg.treatment, (*MODELS, "mean", "design", "auto")),
     ):
         if value not in allowed:

@@ -218,6 +218,22 @@ def test_a_quadratic_state_finds_what_a_line_cannot():
         fit("linear_dml", frame, degree=3)
 
 
+def test_auto_takes_the_nuisance_that_predicts_held_out_runs_better():
+    frame = make_frame(160)
+    frame["outcome.coding"] += 8 * np.sin(8 * frame["state.hes"])  # a wave: trees see it, a line does not
+    frame["outcome.avg_dev"] = frame[[c for c in frame if c.startswith("outcome.") and "avg" not in c]].mean(axis=1)
+    cfg = make_estimator("linear_dml")
+    roles = assign_roles(make_runs(frame), "signal", cfg, OutcomeConfig())
+    hats = {}
+    for kind in ("lightgbm", "ridge", "auto"):
+        hats[kind] = residualise(roles, NuisanceConfig(outcome=kind), seed=3).outcomes_hat
+    errors = {kind: ((roles.outcomes - hat) ** 2).sum(axis=0) for kind, hat in hats.items()}
+    assert np.array_equal(errors["auto"], np.minimum(errors["lightgbm"], errors["ridge"]))
+    coding = roles.outcome_names.index("coding")
+    assert np.array_equal(hats["auto"][:, coding], hats["lightgbm"][:, coding])
+    assert np.any(errors["ridge"] < errors["lightgbm"])
+
+
 def test_folds_are_even_and_no_run_sees_itself():
     folds = assign_folds(103, 5, seed=0)
     assert sorted(np.bincount(folds)) == [20, 20, 21, 21, 21]

@@ -33,7 +33,7 @@ def test_another_pool_another_size_and_another_policy_take_no_refit(estimator, m
     state = {name: float(x) for name, x in zip(table.roles.x_names, table.roles.X[3])}
     small = TargetConfig(state=state, reference="equal", n_samples=100, available=dict.fromkeys(DOMAINS, 30))
     other = answer_target(table, small, PolicyConfig(name="s", kind="causalmix_s", n_candidates=5000), progress=False)
-    assert np.abs(other.weights - first.weights).max() > 0.01
+    assert np.abs(other.candidate.weights - first.candidate.weights).max() > 0.01
     assert sum(int(count["n"]) for count in other.counts.values()) == 100
     assert other.effects is first.effects
     assert other.spread is not None

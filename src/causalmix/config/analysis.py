@@ -12,7 +12,7 @@ from omegaconf import MISSING
 class NuisanceConfig:
     """First-stage regressions."""
 
-    outcome: str = "lightgbm"  # E[Y | X, W]: lightgbm | ridge
+    outcome: str = "lightgbm"  # E[Y | X, W]: lightgbm | ridge | auto (the better on held-out runs)
     treatment: str = "auto"  # E[Z | X, W]: design (the sampler's) | mean (randomised) | lightgbm | ridge | auto
     n_folds: int = 5
 
