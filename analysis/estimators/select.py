@@ -118,7 +118,8 @@ def select_estimator(
         raise AnalysisError(f"estimator=auto: no family fits this table: {name_some(left_out)}")
     candidates = compare_losses(losses)
     chosen = next(c for c in candidates if c.behind <= c.behind_se)
-    return Selection(configs[chosen.name], candidates)
+    # The trial runs judge effects alone; intervals are the user's choice again.
+    return Selection(dataclasses.replace(configs[chosen.name], interval=cfg.interval), candidates)
 
 
 def compare_losses(losses: Mapping[str, Floats]) -> tuple[Candidate, ...]:

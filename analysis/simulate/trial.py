@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from analysis.answer import make_interval
 from analysis.estimators.effects import Effects
-from analysis.estimators.fit import fit_effects
+from analysis.estimators.fit import check_estimator, fit_effects
+from analysis.estimators.select import select_estimator
 from analysis.policies.propose import propose
 from analysis.roles import Roles, assign_roles
 from analysis.simulate.world import World, draw_table
 from analysis.target import Target
 from causalmix.config import EstimatorConfig, OutcomeConfig, PolicyConfig
+from causalmix.table.runs import RunsTable
 
 Floats = NDArray[np.float64]
 
@@ -107,8 +109,7 @@ def run_trial(world: World, seed: int, arms: Mapping[str, Arm], *, n_targets: in
     fits: dict[str, tuple[Roles, Effects]] = {}
     for arm in arms.values():
         if arm.estimator.name not in fits:
-            roles = assign_roles(table, "signal", arm.estimator, OutcomeConfig())
-            fits[arm.estimator.name] = roles, fit_effects(roles, arm.estimator, seed).effects
+            fits[arm.estimator.name] = _fit(table, arm.estimator, seed)
     effects = {name: score_effects(world, fit[1], states, confidence) for name, fit in fits.items()}
     policies = {}
     for name, arm in arms.items():
@@ -120,6 +121,14 @@ def run_trial(world: World, seed: int, arms: Mapping[str, Arm], *, n_targets: in
         mixtures = np.stack(answers if len(answers) == len(targets) else answers * len(targets))
         policies[name] = _score_policy(world, fitted, targets, mixtures, top, confidence)
     return Trial(effects, policies)
+
+
+def _fit(table: RunsTable, cfg: EstimatorConfig, seed: int) -> tuple[Roles, Effects]:
+    if cfg.kind == "auto":
+        cfg = select_estimator(table, "signal", cfg, OutcomeConfig(), seed).chosen
+    roles = assign_roles(table, "signal", cfg, OutcomeConfig())
+    check_estimator(roles, cfg)
+    return roles, fit_effects(roles, cfg, seed).effects
 
 
 def make_target(world: World, roles: Roles, x: Floats) -> Target:

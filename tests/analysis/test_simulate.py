@@ -96,6 +96,11 @@ def test_the_command_prints_both_tables_and_writes_json(tmp_path):
     assert written["settings"]["dials"]["n_runs"] == 60
     assert written["policies"][0]["name"] == "equal"
     assert set(written["effects"][0]) == {"name", "rmse", "coverage", "width"}
+    automatic = [*command, "estimators=[auto]", "dials.n_runs=80"]
+    assert "auto" in subprocess.run(automatic, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    small = subprocess.run([*command, "dials.n_runs=8"], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert small.returncode == 2
+    assert "8 runs are too few" in small.stderr + small.stdout
     refused = subprocess.run(
         [*command, "dials.heterogeneity=wavy"], capture_output=True, text=True, cwd=ROOT, check=False
     )
