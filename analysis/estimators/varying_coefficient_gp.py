@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from analysis.estimators.effects import Effects
 from analysis.estimators.gp.evidence import Solved, cross_effects, fit_values, solve
 from analysis.estimators.gp.kernel import SMOOTHNESS, Kernel, Points
-from analysis.estimators.gp.steps import KEPT, StepModel, Steps, make_gram, propose_steps, search_steps, solve_steps
+from analysis.estimators.gp.search import KEPT, StepModel, list_parents, make_gram, search_steps, solve_steps
+from analysis.estimators.gp.steps import Steps, nest_steps, propose_steps
 from analysis.estimators.linear import count_polynomial, find_own_columns, has_own_columns, make_polynomial
 from analysis.estimators.nuisances import Residuals
 from analysis.roles import Roles
@@ -116,29 +117,32 @@ class ProcessEffects(Effects):
         means, covariance = self._answer(x, question)
         return float(self._weights @ means[:, 0]), float(covariance[0, 0])
 
-    def step_weights(self) -> dict[tuple[tuple[str, float], ...], float]:
-        """Return the posterior weight of every set of steps, as (feature, threshold) in the table's units."""
-        found: dict[tuple[tuple[str, float], ...], float] = {}
+    def step_weights(self) -> dict[tuple[str, ...], float]:
+        """Return the posterior weight of every set of steps, each step as a rule in the table's units."""
+        found: dict[tuple[str, ...], float] = {}
         models = [model for process in self._processes for model in process.models]
         for model, share in zip(models, self._shares):
             key = tuple(self._name_step(s) for s in model.chosen)
             found[key] = found.get(key, 0.0) + float(share)
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
-    def _name_step(self, step: int) -> tuple[str, float]:
-        columns = self.steps.columns[:, self.steps.features[step]]
-        names = {self.x_names[c] for c in columns}
-        name = names.pop() if len(names) == 1 else self.x_names[columns[0]].split(".", 1)[0]
-        cut = self.steps.thresholds[step] * self._scale.spread[columns[0]] + self._scale.centre[columns[0]]
-        return name, float(cut)
+    def _name_step(self, step: int) -> str:
+        rules, steps = [], self.steps
+        for f, cut, above in zip(steps.features[step], steps.thresholds[step], steps.above[step]):
+            if f >= 0:
+                column = steps.columns[0, f]
+                shared = len(set(steps.columns[:, f].tolist())) == 1
+                name = self.x_names[column] if shared else self.x_names[column].split(".", 1)[0]
+                value = cut * self._scale.spread[column] + self._scale.centre[column]
+                rules.append(f"{name} {'>' if above else '<='} {value:.4g}")
+        return " and ".join(rules)
 
     def _locate(self, mixtures: Floats) -> Floats:
         """Return Z of mixtures (m, K) in the units of the process (m, p)."""
         return np.asarray((self.coordinates.transform(mixtures) - self._scale.level) / self._scale.z)
 
     def _find_slopes(self, x: Floats) -> tuple[Floats, Floats]:
-        """Return theta of every outcome (A, p) and the covariance (p, p) of the weighted mean's; kept, as one
-        target is asked about again and again."""
+        """Return theta of every outcome (A, p) and the covariance (p, p) of the weighted mean's, kept by state."""
         key = np.asarray(x, dtype=np.float64).tobytes()
         if key not in self._answers:
             mean, covariance = self._answer(x, self._slopes)
@@ -218,7 +222,9 @@ def fit_process(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: 
         # Without steps the smooth part had to stand in for them: look for its own size beside the best ones.
         F = steps.expand(searched.X, searched.R)[:, list(best.chosen)].reshape(len(rows), -1)
         values = fit_values(kernel, searched, y[rows], cfg.max_search, extra=smooth.variance * (F @ F.T))
-        processes.append(_build(kernel, points, outcomes, y, steps, values, cfg, smooth.variance))
+        steps = nest_steps(points.X, steps, list_parents([(m.chosen, m.log_posterior) for m in smooth.models]))
+        found = [(smooth.values, smooth.variance), (values, smooth.variance)]
+        processes = [_build(kernel, points, outcomes, y, steps, at, cfg, variance) for at, variance in found]
     return ProcessEffects(roles, kernel, points, scale, steps, _drop_unlikely(processes))
 
 
@@ -241,7 +247,7 @@ def _build(
     gram = make_gram(expanded, solved, y)
     scale = float(np.exp(2 * values[1:4]).sum())
     tried = [variance] if variance is not None else [scale * factor for factor in STEP_SCALES]
-    searches = [(v, search_steps(gram, v)) for v in tried]
+    searches = [(v, search_steps(gram, v, steps.n_simple)) for v in tried]
     step_variance, found = max(searches, key=lambda item: max(score for _, score in item[1]))
     top = max(score for _, score in found)
     kept = [(chosen, score) for chosen, score in found if score > top + np.log(KEPT)]
@@ -252,12 +258,8 @@ def _build(
 
 def _drop_unlikely(processes: list[Process]) -> list[Process]:
     top = max(model.log_posterior for process in processes for model in process.models)
-    kept = []
-    for process in processes:
-        models = tuple(model for model in process.models if model.log_posterior > top + np.log(KEPT))
-        if models:
-            kept.append(dataclasses.replace(process, models=models))
-    return kept
+    likely = [[model for model in process.models if model.log_posterior > top + np.log(KEPT)] for process in processes]
+    return [dataclasses.replace(process, models=tuple(kept)) for process, kept in zip(processes, likely) if kept]
 
 
 def _standardise(roles: Roles, residuals: Residuals) -> tuple[Points, Floats, Scale]:
@@ -291,6 +293,4 @@ def _choose_columns(roles: Roles, n_coordinates: int) -> NDArray[np.int64]:
 
 
 def _choose_rows(n: int, seed: int) -> NDArray[np.int64]:
-    if n <= N_SEARCHED:
-        return np.arange(n)
-    return np.sort(np.random.default_rng([seed, 41]).choice(n, N_SEARCHED, replace=False))
+    return np.sort(np.random.default_rng([seed, 41]).permutation(n)[:N_SEARCHED])

@@ -6,7 +6,8 @@ import pytest
 from analysis.estimators.fit import fit_effects
 from analysis.estimators.gp.evidence import cross_effects, fit_values, solve
 from analysis.estimators.gp.kernel import SMOOTHNESS, Kernel, Points
-from analysis.estimators.gp.steps import make_gram, propose_steps, search_steps, solve_steps
+from analysis.estimators.gp.search import list_parents, make_gram, search_steps, solve_steps
+from analysis.estimators.gp.steps import nest_steps, propose_steps
 from analysis.roles import assign_roles
 from analysis.simulate.world import draw_table, make_world
 from causalmix.config import DialsConfig, EstimatorConfig, OutcomeConfig
@@ -90,7 +91,7 @@ def test_steps_are_scored_as_if_their_covariance_were_written_out():
     steps = propose_steps(points.X, columns)
     expanded = steps.expand(points.X, points.R)
     gram = make_gram(expanded, solved, y)
-    found = dict(search_steps(gram, 0.7))
+    found = dict(search_steps(gram, 0.7, steps.n_simple))
     sizes = {1: found[(3,)], 2: found[(3, 30)]}
     flat = {
         size: solve(K + 0.7 * _cover(expanded, chosen), y[:, None], y).log_evidence
@@ -126,7 +127,8 @@ def test_a_jump_is_found_where_it_is_and_none_where_there_is_none():
     _, _, jumping = fit_world(DialsConfig(n_runs=200, heterogeneity="tree", noise=0.3), 3)
     steps = jumping.step_weights()
     assert next(iter(steps)) != ()
-    cuts = [cut for chosen, weight in steps.items() if weight > 0.2 for name, cut in chosen if name == "x0"]
+    rules = [rule.split(" and ")[0] for chosen, weight in steps.items() if weight > 0.1 for rule in chosen]
+    cuts = [float(rule.split()[-1]) for rule in rules if rule.startswith("x0")]
     assert cuts
     assert all(abs(cut - 0.25) < 0.35 for cut in cuts)
     _, _, flat = fit_world(DialsConfig(n_runs=200, heterogeneity="none", noise=0.3), 3)
@@ -207,3 +209,32 @@ def test_a_domain_s_effect_sees_its_own_state():
 def test_an_unknown_smoothness_is_refused():
     with pytest.raises(AnalysisError, match=r"smoothness=matern3 \(did you mean 'matern32'\?\)"):
         fit_world(DialsConfig(n_runs=60), 0, smoothness="matern3")
+
+
+def test_nested_steps_are_regions_inside_their_parent():
+    points, columns, y = make_points(n=200)
+    simple = propose_steps(points.X, columns)
+    steps = nest_steps(points.X, simple, [3, 30])
+    assert steps.n_simple == len(simple.features)
+    assert len(steps.features) > len(simple.features)
+    h = steps.evaluate(points.X) + steps.means
+    assert set(np.unique(h.round(12))) == {0.0, 1.0}
+    for s in range(steps.n_simple, len(steps.features)):
+        f, cut = steps.features[s, 0], steps.thresholds[s, 0]
+        inside = (points.X[:, f] > cut) == steps.above[s, 0]
+        assert not np.any(h[~inside, s])
+        assert 0.08 < h[:, s].mean() < inside.mean() - 0.08
+    assert np.allclose(steps.evaluate(points.X).mean(axis=0), 0)
+    kernel = Kernel(columns, "matern32", False)
+    solved = solve(kernel.covariance(kernel.start(), points), y[:, None], y)
+    gram = make_gram(steps.expand(points.X, points.R), solved, y)
+    found = search_steps(gram, 0.7, steps.n_simple)
+    assert len({chosen for chosen, _ in found}) == len(found)
+    assert len(list_parents(found)) == 3
+
+
+def test_a_tree_of_effects_is_found_to_be_one():
+    """Three leaves cut on two features: the second cut counts on one side of the first alone."""
+    _, _, effects = fit_world(DialsConfig(n_runs=300, heterogeneity="tree", noise=0.3, strength=2.0), 5)
+    nested = sum(w for chosen, w in effects.step_weights().items() if any(" and " in rule for rule in chosen))
+    assert nested > 0.9
