@@ -88,9 +88,7 @@ def test_a_pool_gives_the_domains_files_and_the_shares_of_tokens(pool, tmp_path)
 def test_domains_that_the_pool_lacks_are_named(pool, tmp_path):
     first, second = pool.domains[:2]
     mixture = write_mixture(tmp_path / "mixture.json", {first: 0.5, f"{second}s": 0.3, "zzz": 0.2})
-    with pytest.raises(
-        MixtureError, match=rf"has no domain '{second}s' \(did you mean '{second}'\?\), 'zzz'; it has"
-    ):
+    with pytest.raises(MixtureError, match=rf"has no domain '{second}s' \(did you mean '{second}'\?\), 'zzz'; it has"):
         export("hf", ExportRequest(mixture, "", pool), tmp_path / "out")
 
 
