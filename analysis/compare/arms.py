@@ -149,7 +149,7 @@ def _name_arms(
     taken = pd.Series(False, index=runs.index)
     unused = []
     for name, choices in named.items():
-        # The policy's own answer where it was trained; else the weights, which are the reference if advice was withheld.
+        # The policy's own answer where it was trained, else the weights: the reference's if advice was withheld.
         matches = [np.abs(weights - choice).max(axis=1) < SAME for choice in choices]
         close = next((match for match in matches if match.any()), None)
         if close is None:

@@ -1,6 +1,6 @@
 """Axolotl: a ``datasets`` list with exact counts.
 
-Looked at: Axolotl 0.18 (``utils/schemas/datasets.py``, ``utils/data/shared.py``). Its datasets have no weight: all of
+Looked at: Axolotl 0.18 and 0.19 (``utils/schemas/datasets.py``, ``utils/data/shared.py``). Its datasets have no weight: all of
 them are concatenated and shuffled. So a mixture is written as rows: a domain stands in the list once for every
 whole pass over it, and once more with ``split: train[:n]`` for the rest. Local files keep such a slice.
 """

@@ -1,6 +1,6 @@
 """Megatron-LM and NeMo: blends, weights and prefixes in turn.
 
-Looked at: Megatron-LM core 0.20 (``get_blend_from_list`` in ``core/datasets/utils.py``, ``--data-args-path``) and the
+Looked at: Megatron-LM core 0.16.1 and 0.20 (``get_blend_from_list`` in ``core/datasets/utils.py``, ``--data-args-path``) and the
 NeMo 2.0 guide (``PreTrainingDataModule(paths=[weight, prefix, ...])``). A file for ``--data-args-path`` is split at
 white space; weights are of sequences of a fixed length, so of tokens, and are normalised.
 """

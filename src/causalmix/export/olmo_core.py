@@ -1,6 +1,6 @@
 """OLMo-core: a ``SourceMixtureList``.
 
-Looked at: OLMo-core 2.5.0 (``data/source_mixture.py``, ``guides/data_mixing``). Each source has ``source_name``,
+Looked at: OLMo-core 2.5.0 and 3.0.0 (``data/source_mixture.py``, ``guides/data_mixing``). Each source has ``source_name``,
 ``target_ratio`` (of tokens; above zero, they sum to one), ``paths`` of token files and ``max_repetition_ratio``
 (1 allows no repeat; a source too small for its ratio is refused).
 """

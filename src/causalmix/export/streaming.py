@@ -1,8 +1,7 @@
 """MosaicML Streaming: ``streams`` with ``choose`` or ``proportion``, as YAML and as a script.
 
-Looked at: Streaming 0.14.0.dev0, 17 July 2025 (``streaming/base/stream.py``, ``mixing_data_sources.md``). All streams
-use one of two ways: ``choose``, exact samples an epoch (repeated where a stream is shorter), or ``proportion``,
-relative. The YAML is what LLM Foundry reads under ``train_loader.dataset.streams``.
+Looked at: Streaming 0.13.0 (``streaming/base/stream.py``, ``mixing_data_sources.md``). All streams use one
+of two ways: ``choose``, exact samples an epoch (repeated where a stream is shorter), or ``proportion``, relative. The YAML is what LLM Foundry reads under ``train_loader.dataset.streams``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """torchtune: the ``datasets`` list of the recipe that mixes.
 
-Looked at: torchtune 0.7.0 (``recipes/dev/lora_finetune_distributed_multi_dataset.py`` and its config
+Looked at: torchtune 0.6.1 and 0.7.0 (``recipes/dev/lora_finetune_distributed_multi_dataset.py`` and its config
 ``dev/11B_lora_multi_dataset``). Each entry has a ``source``, ``load_dataset`` arguments, a ``transform`` and a
 ``weight``; torchdata's ``MultiNodeWeightedSampler`` draws by weight until all were read once.
 """
