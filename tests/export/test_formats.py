@@ -255,6 +255,14 @@ def test_every_format_says_that_advice_was_withheld(name, tmp_path):
     assert json.loads((tmp_path / "candidate" / "export.json").read_text()) == facts
 
 
+def test_shares_of_tokens_are_told_from_shares_of_documents(plain, tmp_path):
+    for name, chosen in FORMATS.items():
+        if not chosen.is_file and name != "axolotl":
+            facts = export(name, ask(plain), tmp_path / name)
+            said = any("mixes tokens, CausalMix documents" in line for line in facts["about"])
+            assert said == (name in ("levanter", "megatron", "olmo_core")), name
+
+
 def test_an_unknown_format_is_answered_with_the_nearest(plain):
     with pytest.raises(ConfigError, match=r"no such format \(did you mean 'levanter'\?\); allowed: axolotl, hf"):
         export("levantar", ask(plain))

@@ -1,8 +1,8 @@
 """Axolotl: a ``datasets`` list with exact counts.
 
-Looked at: Axolotl 0.18 and 0.19 (``utils/schemas/datasets.py``, ``utils/data/shared.py``). Its datasets have no weight: all of
-them are concatenated and shuffled. So a mixture is written as rows: a domain stands in the list once for every
-whole pass over it, and once more with ``split: train[:n]`` for the rest. Local files keep such a slice.
+Looked at: Axolotl 0.18 and 0.19 (``utils/schemas/datasets.py``, ``utils/data/shared.py``). Its datasets have no
+weight: all of them are concatenated and shuffled. So a mixture is written as rows: a domain stands in the list once
+for every whole pass over it, and once more with ``split: train[:n]`` for the rest. Local files keep such a slice.
 """
 
 from __future__ import annotations

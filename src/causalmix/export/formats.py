@@ -43,6 +43,8 @@ class Format:
         Where a domain's data lies unless ``--data`` says so, below ``data/``.
     has_stages : bool
         Whether a schedule of mixtures can be written.
+    mixes_tokens : bool
+        Whether the trainer's shares are of tokens (or packed sequences), not of documents.
     is_file : bool
         Whether the export is one file of documents.
     """
@@ -51,6 +53,7 @@ class Format:
     write: Callable[[Blend, Path], list[Path]]
     data: str = MESSAGES
     has_stages: bool = False
+    mixes_tokens: bool = False
     is_file: bool = False
 
 
@@ -58,11 +61,15 @@ FORMATS: dict[str, Format] = {
     "axolotl": Format("datasets.yaml: whole passes and slices of each domain", axolotl.write),
     "hf": Format("sources.json and a script that interleaves them with datasets", hf_datasets.write),
     "jsonl": Format("a training set, counts and repeats exact", training_set.write, is_file=True),
-    "levanter": Format("data.yaml with train_weights, stages allowed", levanter.write, has_stages=True),
+    "levanter": Format(
+        "data.yaml with train_weights, stages allowed", levanter.write, has_stages=True, mixes_tokens=True
+    ),
     "lingua": Format("data.yaml with root_dir and sources", lingua.write, "{domain}"),
     "llama_factory": Format("dataset_info.json and train.yaml with interleave_probs", llama_factory.write),
-    "megatron": Format("blend.txt for --data-args-path, nemo.yaml", megatron.write, "{domain}_text_document"),
-    "olmo_core": Format("sources.yaml: a SourceMixtureList", olmo_core.write, "{domain}/*.npy"),
+    "megatron": Format(
+        "blend.txt for --data-args-path, nemo.yaml", megatron.write, "{domain}_text_document", mixes_tokens=True
+    ),
+    "olmo_core": Format("sources.yaml: a SourceMixtureList", olmo_core.write, "{domain}/*.npy", mixes_tokens=True),
     "parquet": Format("a training set, counts and repeats exact", training_set.write, is_file=True),
     "streaming": Format("streams.yaml with choose or proportion, and a script", streaming.write, "{domain}"),
     "torchtune": Format("datasets.yaml with weights", torchtune.write),
@@ -106,6 +113,8 @@ def export(name: str, request: ExportRequest, output: Path | None = None) -> dic
     from_pool = request.pool is not None and not request.data and chosen.data == MESSAGES and not chosen.is_file
     folder = output / "data" if from_pool else Path("data")
     blend = read_blend(dataclasses.replace(request, data=request.data or str(folder / chosen.data)))
+    if chosen.mixes_tokens:
+        blend = dataclasses.replace(blend, about=(*blend.about, blend.token_note))
     paths = chosen.write(blend, output)
     if from_pool:
         from causalmix.export.documents import write_domains

@@ -28,7 +28,7 @@ def write(blend: Blend, output: Path) -> list[Path]:
         for stage in blend.stages
     ]
     weights: Any = schedule[0][1] if len(schedule) == 1 else [[step, shares] for step, shares in schedule]
-    notes = ["Add tokenizer and cache_dir.", blend.token_note]
+    notes = ["Add tokenizer and cache_dir."]
     if len(schedule) > 1:
         notes.append("Steps are batches: step x batch size must be a multiple of mixture_block_size (2048).")
     content = {"data": {"configs": configs, "train_weights": weights, "stop_strategy": "restart"}}

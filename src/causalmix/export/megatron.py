@@ -1,8 +1,9 @@
 """Megatron-LM and NeMo: blends, weights and prefixes in turn.
 
-Looked at: Megatron-LM core 0.16.1 and 0.20 (``get_blend_from_list`` in ``core/datasets/utils.py``, ``--data-args-path``) and the
-NeMo 2.0 guide (``PreTrainingDataModule(paths=[weight, prefix, ...])``). A file for ``--data-args-path`` is split at
-white space; weights are of sequences of a fixed length, so of tokens, and are normalised.
+Looked at: Megatron-LM core 0.16.1 and 0.20 (``get_blend_from_list`` in ``core/datasets/utils.py``,
+``--data-args-path``) and the NeMo 2.0 guide (``PreTrainingDataModule(paths=[weight, prefix, ...])``). A file for
+``--data-args-path`` is split at white space; weights are of sequences of a fixed length, so of tokens, and are
+normalised.
 """
 
 from __future__ import annotations
@@ -30,9 +31,7 @@ def write(blend: Blend, output: Path) -> list[Path]:
         raise MixtureError(f"Megatron splits its list of data at white space, which stands in {name_some(broken)}.")
     pairs = [(weights[name], path) for name, path in paths.items()]
     flat = [part for pair in pairs for part in pair]
-    header = blend.comment(
-        "PreTrainingDataModule(paths=...); the same list is data_prefix in NeMo 1.0.", blend.token_note
-    )
+    header = blend.comment("PreTrainingDataModule(paths=...); the same list is data_prefix in NeMo 1.0.")
     texts = {
         # No comment: Megatron reads every word.
         "blend.txt": "".join(f"{weight!r} {path}\n" for weight, path in pairs),

@@ -1,8 +1,8 @@
 """OLMo-core: a ``SourceMixtureList``.
 
-Looked at: OLMo-core 2.5.0 and 3.0.0 (``data/source_mixture.py``, ``guides/data_mixing``). Each source has ``source_name``,
-``target_ratio`` (of tokens; above zero, they sum to one), ``paths`` of token files and ``max_repetition_ratio``
-(1 allows no repeat; a source too small for its ratio is refused).
+Looked at: OLMo-core 2.5.0 and 3.0.0 (``data/source_mixture.py``, ``guides/data_mixing``). Each source has
+``source_name``, ``target_ratio`` (of tokens; above zero, they sum to one), ``paths`` of token files and
+``max_repetition_ratio`` (1 allows no repeat; a source too small for its ratio is refused).
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ def write(blend: Blend, output: Path) -> list[Path]:
         }
         for name in blend.domains
     ]
-    header = blend.comment(
-        "requested_tokens and global_batch_size belong to SourceMixtureDatasetConfig.", blend.token_note
-    )
+    header = blend.comment("requested_tokens and global_batch_size belong to SourceMixtureDatasetConfig.")
     return write_files(output, {"sources.yaml": header + yaml.safe_dump({"sources": sources}, sort_keys=False)})
 
 

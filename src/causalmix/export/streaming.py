@@ -1,7 +1,8 @@
 """MosaicML Streaming: ``streams`` with ``choose`` or ``proportion``, as YAML and as a script.
 
 Looked at: Streaming 0.13.0 (``streaming/base/stream.py``, ``mixing_data_sources.md``). All streams use one
-of two ways: ``choose``, exact samples an epoch (repeated where a stream is shorter), or ``proportion``, relative. The YAML is what LLM Foundry reads under ``train_loader.dataset.streams``.
+of two ways: ``choose``, exact samples an epoch (repeated where a stream is shorter), or ``proportion``, relative.
+The YAML is what LLM Foundry reads under ``train_loader.dataset.streams``.
 """
 
 from __future__ import annotations
