@@ -2,7 +2,8 @@
 
 Looked at: TRL 1.9.0 and 1.16.0 (``trl/scripts/utils.py``). ``DatasetConfig`` takes ``path, name, data_dir,
 data_files, split, columns, fraction``; ``fraction`` is a share of the mixture, whose size is capped so that nothing
-is repeated. Where the mixture repeats documents, ``train.py`` keeps the counts: it hands the interleaved domains to SFTTrainer.
+is repeated. Where the mixture repeats documents, ``train.py`` keeps the counts: it hands the interleaved domains to
+SFTTrainer.
 """
 
 from __future__ import annotations
