@@ -14,6 +14,7 @@ from analysis.coordinates import make_coordinates
 from analysis.regressors.linear import LOG_OFFSET
 from analysis.roles import Roles
 from causalmix.errors import AnalysisError, name_some
+from causalmix.table.pairs import find_regmix_columns
 
 Floats = NDArray[np.float64]
 
@@ -122,14 +123,12 @@ def make_roles(
 
 def _read_pair(mixtures: Path, losses: Path) -> RegmixTable:
     left, right = pd.read_csv(mixtures), pd.read_csv(losses)
-    shares = [str(c) for c in left if str(c).startswith("train_the_pile_")]
-    metrics = [str(c) for c in right if str(c).startswith("metric/the_pile_") and str(c).endswith("_val_loss")]
+    shares, metrics = find_regmix_columns([str(c) for c in left], [str(c) for c in right])
     faults = [f"no column train_the_pile_<domain> in {mixtures.name}"] if not shares else []
     faults += [f"no column metric/the_pile_<domain>_val_loss in {losses.name}"] if not metrics else []
     if "index" not in left or "index" not in right or left["index"].tolist() != right["index"].tolist():
         faults.append(f"{mixtures.name} and {losses.name} do not have the same column `index`")
-    domains = tuple(c.removeprefix("train_the_pile_") for c in shares)
-    targets = tuple(c.removeprefix("metric/the_pile_").removesuffix("_val_loss") for c in metrics)
+    domains, targets = tuple(shares), tuple(metrics)
     strangers = [name for name in targets if name not in domains]
     if strangers:
         faults.append(f"losses on {name_some(strangers)}, which {mixtures.name} does not mix")
@@ -139,6 +138,6 @@ def _read_pair(mixtures: Path, losses: Path) -> RegmixTable:
     return RegmixTable(
         domains,
         targets,
-        read_numbers(left, shares, rows, mixtures.name),
-        read_numbers(right, metrics, rows, losses.name),
+        read_numbers(left, list(shares.values()), rows, mixtures.name),
+        read_numbers(right, list(metrics.values()), rows, losses.name),
     )

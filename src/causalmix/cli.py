@@ -124,15 +124,66 @@ def show_status(sweep: Path, as_json: AsJson = False) -> None:
 
 
 @app.command("table")
-def write_runs_table(runs: str, output: Path) -> None:
+def write_runs_table(
+    runs: Annotated[str, typer.Argument(help="Sweep folder or table; with --outcomes the table of mixtures.")],
+    output: Path,
+    outcomes: Annotated[Path | None, typer.Option(help="Second table of a RegMix pair or an olmix swarm.")] = None,
+    higher_is_better: Annotated[bool, typer.Option(help="--outcomes holds scores, not losses.")] = False,
+    columns: Annotated[list[str] | None, typer.Option("--map", help="OLD=NEW, OLD=-NEW for losses, or a YAML.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """Write the runs table of a sweep (or of several sources) as CSV or Parquet, by the ending."""
+    from causalmix.table.foreign import load_foreign
     from causalmix.table.runs import load_runs, write_table
 
-    table = load_runs(runs, needs_state=False)
-    write_table(table.frame, output, needs_state=False)
-    for problem in table.problems:
+    if outcomes is not None or columns:
+        frame, problems, notes = load_foreign(runs, outcomes, columns or [], higher_is_better=higher_is_better)
+    else:
+        table = load_runs(runs, needs_state=False)
+        frame, problems, notes = table.frame, table.problems, table.notes
+    write_table(frame, output, needs_state=False)
+    if as_json:
+        facts = {"file": str(output), "n_runs": len(frame), "left_out": list(problems), "notes": list(notes)}
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    for problem in problems:
         typer.echo(f"left out: {problem}", err=True)
-    typer.echo(f"{output}: {len(table.frame)} runs")
+    for note in notes:
+        typer.echo(note)
+    typer.echo(f"{output}: {len(frame)} runs")
+
+
+@app.command("export")
+def export_mixture(
+    mixture: Annotated[Path, typer.Argument(help="mixture.json of an analysis, or a JSON object with weights.")],
+    to: Annotated[str, typer.Option("--to", help="Format: a wrong name lists them all.")],
+    output: Annotated[Path | None, typer.Option(help="Folder (jsonl, parquet: file) to write.")] = None,
+    pool: Annotated[Path | None, typer.Option(help="Prepared pool: `causalmix pool prepare` prints it.")] = None,
+    data: Annotated[str | None, typer.Option(help="Where data lies: '/corpus/{domain}.jsonl'.")] = None,
+    candidate: Annotated[
+        bool, typer.Option("--candidate", help="The policy's answer though advice is withheld.")
+    ] = False,
+    n_samples: Annotated[int | None, typer.Option(help="Documents in all, other than in mixture.json.")] = None,
+    repeats_max: Annotated[float | None, typer.Option(help="How often a document may be seen.")] = None,
+    stage: Annotated[list[str] | None, typer.Option(help="STEP=mixture.json: a later mixture (levanter).")] = None,
+    seed: int = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Write a mixture as another trainer's config, or as a training set."""
+    from causalmix.export.formats import export, find_format
+    from causalmix.export.request import ExportRequest, parse_stages
+    from causalmix.pool.store import open_pool
+
+    find_format(to)
+    stages = parse_stages(stage or [])
+    opened = open_pool(pool) if pool else None
+    request = ExportRequest(mixture, data or "", opened, candidate, n_samples, repeats_max, stages, seed)
+    facts = export(to, request, output)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    for line in [*facts["about"], *(f"wrote {path}" for path in facts["files"])]:
+        typer.echo(line)
 
 
 def print_rows(rows: list[dict[str, Any]], title: str) -> None:

@@ -39,6 +39,7 @@ MAY_KNOW = {
     "run": {"config", "errors", "files", "mixture", "train", "pool", "evaluate", "track"},
     "sweep": {"config", "errors", "files", "mixture", "train", "pool", "run"},
     "study": {"config", "errors", "files", "pool", "run", "sweep", "table"},
+    "export": {"config", "errors", "files", "mixture", "pool"},
     "cli": {
         "config",
         "errors",
@@ -50,6 +51,7 @@ MAY_KNOW = {
         "study",
         "table",
         "mixture",
+        "export",
         "hydra_plugins",
     },
 }

@@ -153,5 +153,6 @@ def test_a_policy_becomes_weights_at_submission(
     table = load_runs(str(folder), needs_state=False).frame
     assert len(table) == 4
     assert table["mixture.math"].nunique() == 2
+    assert set(table["design.name"]) == {"equal", "regmix"}
     (points,) = (folder / "points").glob("*.json")
     assert "policy_weights" not in points.read_text()

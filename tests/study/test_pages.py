@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from causalmix.study.loop import StudyResult
-from causalmix.study.page import spell_command, tabulate, write_page
+from causalmix.study.page import spell_command, write_page
 from causalmix.study.results import ConfirmationRow, Spread
 from causalmix.study.summary import present
 from causalmix.study.tables import describe_twins, describe_verdicts, list_confirmation, list_mixtures
+from causalmix.table.layout import to_markdown
 from tests.plain import make_plain
 
 DOMAINS = ("coding", "math")
@@ -131,7 +132,7 @@ def test_tables_are_whole() -> None:
     result = make_result(2)
     for rows in (list_mixtures(result), list_confirmation(result)):
         assert len({len(row) for row in rows}) == 1
-        lines = tabulate(rows)
+        lines = to_markdown(rows)
         assert len({line.count("|") for line in lines}) == 1
     assert len(list_mixtures(result)) == 1 + len(ARMS)
     assert len(list_confirmation(result)) == 1 + len(result.confirmation)

@@ -22,6 +22,7 @@ from causalmix.config.analysis import (
     PolicyConfig,
     TargetConfig,
 )
+from causalmix.config.compare import CompareConfig
 from causalmix.config.launch import ClusterConfig, Config, MixtureConfig, ResourcesConfig, StudyConfig, TrackerConfig
 from causalmix.config.pool import (
     CandidateConfig,
@@ -40,6 +41,7 @@ __all__ = [
     "BaseConfig",
     "CandidateConfig",
     "ClusterConfig",
+    "CompareConfig",
     "Config",
     "DialsConfig",
     "EstimatorConfig",
@@ -87,6 +89,7 @@ def register_schemas() -> None:
     store.store(name="launch_schema", node=Config)
     store.store(name="analysis_schema", node=AnalysisConfig)
     store.store(name="simulate_schema", node=SimulateConfig)
+    store.store(name="compare_schema", node=CompareConfig)
 
 
 def resolve(config: Any) -> dict[str, Any]:

@@ -238,7 +238,8 @@ def _describe_point(point: Point, pool: Pool, candidates: CandidatePool) -> dict
         "seed": config.seed,
         "replicate": config.replicate,
         "design.kind": config.mixture.kind,
-        "design.name": config.mixture.name,
+        # Mixtures of policies are told apart by who made them: python -m analysis.compare reads this.
+        "design.name": config.policy.name if config.mixture.kind == "policy" else config.mixture.name,
         "pool.fingerprint": candidates.fingerprint,
         "pool.store_fingerprint": pool.fingerprint,
         "pool.normaliser_fingerprint": pool.facts["normaliser"]["fingerprint"],

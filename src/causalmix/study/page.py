@@ -15,6 +15,7 @@ from causalmix.study.tables import (
     list_confirmation,
     list_mixtures,
 )
+from causalmix.table.layout import to_markdown
 
 
 def write_page(result: StudyResult, plain: dict[str, Any], arguments: Sequence[str]) -> str:
@@ -51,7 +52,7 @@ def write_page(result: StudyResult, plain: dict[str, Any], arguments: Sequence[s
         "",
         "## Mixtures",
         "",
-        *tabulate(list_mixtures(result)),
+        *to_markdown(list_mixtures(result)),
         "",
         "Advice is withheld where the lower bound of the predicted gain over the reference is not above zero, or "
         f"where a check stands against it; the policy's own answer is trained all the same. {said}",
@@ -60,7 +61,7 @@ def write_page(result: StudyResult, plain: dict[str, Any], arguments: Sequence[s
         "",
         "Means over seeds with standard errors; differences are paired over seeds.",
         "",
-        *tabulate(list_confirmation(result)),
+        *to_markdown(list_confirmation(result)),
         "",
         "## Predicted and measured",
         "",
@@ -81,13 +82,3 @@ def spell_command(arguments: Sequence[str]) -> str:
             continue
         words.append("pool.path=FOLDER" if key == "pool.path" else argument)
     return shlex.join(words)
-
-
-def tabulate(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Turn rows, header first, into the lines of a Markdown table."""
-    header, *body = rows
-    return [
-        "| " + " | ".join(header) + " |",
-        "|" + "---|" * len(header),
-        *("| " + " | ".join(row) + " |" for row in body),
-    ]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from causalmix.errors import SweepError
+from causalmix.table.paired import mean_and_se
 
 
 @dataclass(frozen=True)
@@ -79,15 +80,6 @@ def summarise_confirmation(frame: pd.DataFrame) -> list[ConfirmationRow]:
                 )
             )
     return rows
-
-
-def mean_and_se(values: pd.Series[float]) -> tuple[float, float]:
-    """Mean and standard error of the mean; values must be complete, so an unpaired seed is an error."""
-    numbers = values.to_numpy(dtype=np.float64)
-    assert np.isfinite(numbers).all(), "every arm has every seed"
-    if len(numbers) < 2:
-        return float(numbers.mean()), float("nan")
-    return float(numbers.mean()), float(numbers.std(ddof=1) / np.sqrt(len(numbers)))
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,23 @@ def load_runs(source: str | Path, *, needs_state: bool = True) -> RunsTable:
     )
 
 
+def read_unchecked(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Read a table whose columns may have any name, cells as they stand in the file.
+
+    Returns
+    -------
+    frame : DataFrame
+    problems : list of str
+        Runs left out because their status is not complete.
+
+    Raises
+    ------
+    TableError
+        No such file, or none that can be read.
+    """
+    return _read_source(_split_sources(path)[0])
+
+
 def write_table(frame: pd.DataFrame, path: str | Path, *, needs_state: bool = True) -> Path:
     """Write a runs table as CSV or Parquet, checked first, whole or not at all.
 

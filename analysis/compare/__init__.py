@@ -1,0 +1,1 @@
+"""Targets trained under each policy: means, differences paired over seeds, intervals."""

@@ -1,0 +1,1 @@
+"""Mixtures in the formats of other trainers, and as training sets: one module a format."""
