@@ -1,7 +1,8 @@
 """How many runs does it take? Regret against the number of runs, and against 512 runs of the plain method.
 
 The peer: 512 runs with Dirichlet(1) mixtures, econml's forest on LightGBM's nuisances, CausalMix-A without a region.
-Ours: the default design (log-uniform concentration), the Gaussian process, CausalMix-A within one nat. The aim is at most 128 runs.
+Ours: the default design (log-uniform concentration), the Gaussian process, CausalMix-A within one nat. The aim is at
+most 128 runs.
 
     python benchmarks/fewer_runs.py [--full] [--repetitions N] [--cells TEXT] [--workers N] [--json FILE]
 """
@@ -44,7 +45,12 @@ def main() -> None:
         ours = {}
         for n in SIZES:
             dials = DialsConfig(n_runs=n, heterogeneity=kind)
-            ours[n] = measure(dials, make_arm("varying_coefficient_gp", "causalmix_a", region="kl", rho=RHO), *settings, f"{kind}, {n} runs")
+            ours[n] = measure(
+                dials,
+                make_arm("varying_coefficient_gp", "causalmix_a", region="kl", rho=RHO),
+                *settings,
+                f"{kind}, {n} runs",
+            )
         enough = [n for n in SIZES if ours[n].value <= peer.value]
         needed = str(enough[0]) if enough else f"more than {SIZES[-1]}"
         verdict = "" if enough and enough[0] <= AIM else "  misses the aim"
