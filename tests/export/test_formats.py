@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from causalmix.errors import ConfigError, MixtureError
 from causalmix.export.formats import FORMATS, export
@@ -309,6 +311,23 @@ def test_what_is_missing_or_wrong_is_named(plain, counted, tmp_path):
     with pytest.raises(ConfigError, match="stages start one after the other, each after step 9"):
         export("levanter", ask(plain, stages=((9, plain), (9, plain))), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(0.0, 1.0), min_size=2, max_size=6).filter(lambda w: sum(w) > 0.1), st.integers(1, 500))
+def test_counts_are_exact_and_shares_sum_to_one_for_any_mixture(tmp_path_factory, parts, n):
+    folder = tmp_path_factory.mktemp("any")
+    mixture = write_mixture(folder / "m.json", {f"d{k}": part / sum(parts) for k, part in enumerate(parts)})
+    request = ask(mixture, n_samples=n)
+    assert sum(export("hf", request, folder / "hf")["counts"].values()) == n
+    sources = json.loads((folder / "hf" / "sources.json").read_text())
+    assert sum(source["count"] for source in sources["datasets"]) == n
+    assert all(source["count"] > 0 for source in sources["datasets"])
+    export("olmo_core", request, folder / "olmo_core")
+    ratios = [source["target_ratio"] for source in read_yaml(folder / "olmo_core", "sources.yaml")["sources"]]
+    for shares in (sources["probabilities"], ratios):
+        assert min(shares) > 0
+        assert sum(shares) == pytest.approx(1.0, abs=1e-12)
 
 
 def test_a_domain_that_rounds_to_no_document_leaves_the_probabilities_whole(tmp_path):

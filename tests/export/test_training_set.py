@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from causalmix.cli import app
 from causalmix.errors import ConfigError, MixtureError
+from causalmix.export.documents import write_rows
 from causalmix.export.formats import export
 from causalmix.export.request import ExportRequest
+from causalmix.pool.table import SCHEMA
 from tests.export.conftest import make_counts, write_mixture
 
 
@@ -98,6 +105,22 @@ def test_too_many_documents_are_refused(pool, tmp_path):
     request = ExportRequest(mixture, "", pool, n_samples=200, repeats_max=0.1)
     with pytest.raises(MixtureError, match=r"more documents than there are: .*Give a smaller --n-samples"):
         export("jsonl", request, tmp_path / "train.jsonl")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 17), st.randoms(use_true_random=False))
+def test_rows_come_in_the_order_asked_for_however_the_store_is_chunked(tmp_path_factory, n, chunk, random):
+    folder = tmp_path_factory.mktemp("store")
+    (folder / "documents").mkdir()
+    columns = {"id": [f"d{at}" for at in range(n)], "domain": ["a"] * n, "is_reference": [False] * n}
+    turns = [[{"role": "assistant", "content": str(at)}] for at in range(n)]
+    table = pa.table({**columns, "quality": [None] * n, "messages": turns}, schema=SCHEMA)
+    pq.write_table(table, folder / "documents" / "documents.parquet", row_group_size=chunk)
+    asked = np.array([random.randrange(n) for _ in range(2 * n)])
+    write_rows(SimpleNamespace(path=folder), asked, folder / "out.jsonl")
+    rows = read_lines(folder / "out.jsonl")
+    assert [row["id"] for row in rows] == [f"d{at}" for at in asked]
+    assert [row["messages"][0]["content"] for row in rows] == [str(at) for at in asked]
 
 
 def test_the_command(pool, tmp_path):

@@ -60,12 +60,25 @@ def _read_batches(pool: Pool, doc_ids: NDArray[np.int64], name: str) -> Iterator
     import pyarrow.parquet as pq
     from tqdm import tqdm
 
-    table = pq.read_table(pool.path / "documents" / "documents.parquet", columns=COLUMNS)
+    chunks = pq.read_table(pool.path / "documents" / "documents.parquet", columns=COLUMNS).to_batches()
+    starts = np.cumsum([0, *(chunk.num_rows for chunk in chunks[:-1])])
     with tqdm(total=len(doc_ids), desc=name, unit="document", disable=None, leave=False) as bar:
         for start in range(0, len(doc_ids), BATCH):
-            batch = table.take(doc_ids[start : start + BATCH])
+            batch = _take(chunks, starts, doc_ids[start : start + BATCH])
             yield batch
             bar.update(batch.num_rows)
+
+
+def _take(chunks: list[pa.RecordBatch], starts: NDArray[np.int64], doc_ids: NDArray[np.int64]) -> pa.Table:
+    """Take rows chunk by chunk: a table's own ``take`` would join all chunks first, and text above 2 GB cannot be."""
+    import pyarrow as pa
+
+    chunk_of = np.searchsorted(starts, doc_ids, side="right") - 1
+    order = np.argsort(chunk_of, kind="stable")
+    parts = [
+        chunks[at].take(pa.array(doc_ids[order[chunk_of[order] == at]] - starts[at])) for at in np.unique(chunk_of)
+    ]
+    return pa.Table.from_batches(parts).take(pa.array(np.argsort(order, kind="stable")))
 
 
 def _write_lines(batch: pa.Table, handle: IO[str]) -> None:
