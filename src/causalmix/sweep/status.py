@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 
 from causalmix.errors import RecordError, SweepError
 from causalmix.run.record import read_record
-from causalmix.sweep.folder import read_points
+from causalmix.sweep.folder import SweepFolder, read_points
 
 
 @dataclass
@@ -85,3 +86,18 @@ def count_causes(causes: Iterable[str]) -> dict[str, int]:
         shape = re.sub(r"\d[\d.,\s]*", "#", cause)
         counts[examples.setdefault(shape, cause)] += 1
     return dict(counts.most_common())
+
+
+def describe_failures(folder: SweepFolder, failed: dict[str, str], n_runs: int) -> SweepError:
+    """Make the error of a pass in which runs failed: causes grouped, most frequent first."""
+    lines = "\n".join(f"  {n} x {cause}" for cause, n in list(count_causes(failed.values()).items())[:10])
+    example = next(iter(failed))
+    return SweepError(
+        f"{len(failed)} of {n_runs} runs failed:\n{lines}\n"
+        f"Look at {folder.run_dir(example) / 'log'}; the same command tries the failed ones again."
+    )
+
+
+def say(text: str) -> None:
+    """Print a line for the user, apart from whatever a program may read on stdout."""
+    print(text, file=sys.stderr, flush=True)
