@@ -194,6 +194,7 @@ class Claims:
         content = {
             "ticket": ticket.name,
             "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "lease_s": self.lease_s,
             "process": self.process,
             "owner": self.owner,
         }
@@ -236,7 +237,8 @@ def has_ticket(folder: Path, content: dict[str, Any] | None) -> bool:
     """Tell whether a claim can still publish; of a damaged one nobody knows which ticket is its own."""
     if content is None:
         return any(folder.glob("ticket-*"))
-    return (folder / content["ticket"]).exists()
+    ticket: str = content["ticket"]
+    return (folder / ticket).exists()
 
 
 def remove_ticket(folder: Path, number: int) -> None:
