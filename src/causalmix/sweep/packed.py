@@ -75,9 +75,11 @@ class Shift:
             held = []
             for run_id in order:
                 if self.told:
-                    return 0 if self.is_all_settled(order) else STOPPED
+                    break
                 if not self.try_run(run_id):
                     held.append(run_id)
+            if self.told:
+                return 0 if self.is_all_settled(order) else STOPPED
             # A holder that is seen to live keeps its run; one that is silent is watched for as long as a lease.
             order = [run_id for run_id in held if not self.claims.is_seen_alive(run_id)]
             if not order:
