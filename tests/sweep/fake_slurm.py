@@ -1,7 +1,7 @@
 """SLURM's commands without SLURM: linked under their names on PATH, state in a folder, every call written down.
 
-``$FAKE_SLURM/behave`` may hold: ``kill-launcher`` (take the job, then kill who called sbatch), ``mute`` (take the job, then fail as
-a controller under load does), ``refuse``.
+``$FAKE_SLURM/behave`` may hold: ``kill-launcher`` (take the job, then kill who called sbatch), ``mute`` (take the job,
+then fail as a controller under load does), ``refuse``.
 """
 
 from __future__ import annotations

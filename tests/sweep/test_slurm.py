@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from causalmix.config import ClusterConfig, ResourcesConfig
-from causalmix.errors import ConfigError, SweepError
+from causalmix.errors import SweepError
 from causalmix.run.record import Record, write_record
 from causalmix.sweep import remote, slurm
 from causalmix.sweep.claims import Claims
@@ -21,7 +20,6 @@ from causalmix.sweep.folder import SweepFolder
 from causalmix.sweep.heart import Heart
 from causalmix.sweep.jobs import Submission, cancel_sweep, find_queued, list_submissions, read_submission
 from causalmix.sweep.plan import make_plan
-from causalmix.sweep.script import Shape, render_script, shape_tasks
 from causalmix.sweep.status import read_status
 from causalmix.sweep.submit import refuse_active_jobs, takes_slurm
 from tests.sweep.submitting import list_runs, make_config, submit
@@ -47,101 +45,6 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def list_calls(fake: Path, name: str) -> list[list[str]]:
     calls = [json.loads(line) for line in (fake / "calls").read_text().splitlines()]
     return [call[1:] for call in calls if call[0] == name and "--help" not in call]
-
-
-# --- the script ---------------------------------------------------------------------------------------
-
-GOLDEN = """\
-#!/bin/bash
-#SBATCH --job-name=s1-abc-0
-#SBATCH --array=0-3%2
-#SBATCH --output="/shared/a sweep/100%%/log/%x-%A_%a.txt"
-#SBATCH --open-mode=append
-#SBATCH --time=247
-#SBATCH --nodes=1
-#SBATCH --ntasks=2
-#SBATCH --cpus-per-task=4
-#SBATCH --mem=1536M
-#SBATCH --gres=gpu:1
-#SBATCH --partition=gpu
-#SBATCH --account=project
-#SBATCH --constraint="a100|h100"
-#SBATCH --signal=USR1@90
-#SBATCH --requeue
-#SBATCH --nice=100
-#SBATCH --exclusive
-
-module load cuda/12.8
-ulimit -n 4096
-export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-export TOKENIZERS_PARALLELISM=false
-cd HERE || exit 2
-srun --kill-on-bad-exit=0 PYTHON -m causalmix.sweep.packed '/shared/a sweep/100%' s1-abc
-status=$?
-# Told to stop with work left, or died: back into the queue. A cancelled job is not RUNNING any more.
-if [ "$status" -eq 85 ] || { [ "$status" -gt 2 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 3 ]; }; then
-  if [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)" = RUNNING ]; then
-    scontrol requeue "$SLURM_JOB_ID" && sleep 60
-  fi
-fi
-exit "$status"
-"""
-
-
-def make_cluster(**values: object) -> ClusterConfig:
-    return ClusterConfig(name="c", kind="slurm", **values)  # type: ignore[arg-type]
-
-
-def make_resources(**values: object) -> ResourcesConfig:
-    return ResourcesConfig(name="r", **values)  # type: ignore[arg-type]
-
-
-def test_the_script_is_as_it_stands_here() -> None:
-    cluster = make_cluster(
-        partition="gpu", account="project", constraint="a100|h100", modules=["cuda/12.8"], setup=["ulimit -n 4096"],
-        options={"nice": 100, "exclusive": True, "hold": False}, max_running=2, grace_s=90,
-    )  # fmt: skip
-    resources = make_resources(gpus=1, cpus=4, memory_gb=1.5, workers_per_gpu=2, runs_per_task=4)
-    shape = shape_tasks(32, cluster, resources, max_array=100)
-    script = render_script("s1-abc", Path("/shared/a sweep/100%"), "s1-abc", shape, cluster, resources)
-    assert script.replace(sys.executable, "PYTHON").replace(str(Path.cwd()), "HERE") == GOLDEN
-    assert subprocess.run(["bash", "-n"], input=script, text=True, check=True).returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [
-        ({"setup": ["export WANDB_API_KEY=abc"]}, "cluster.setup sets export WANDB_API_KEY"),
-        ({"options": {"time": 5}}, "cluster.options.time: use resources.time_min"),
-        ({"options": {"--nice": 5}}, "without dashes"),
-        ({"options": {"comment": 'a"\nb'}}, "no line break"),
-        ({"options": [1]}, "a mapping"),
-        ({"partition": "a\n#SBATCH --uid=0"}, "no line break"),
-    ],
-)
-def test_what_cannot_stand_in_a_script_is_refused(values: dict[str, object], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        render_script("n", Path("/s"), "n", Shape(1, 1, 10, (1,)), make_cluster(**values), make_resources())
-
-
-@pytest.mark.parametrize(
-    ("n_runs", "settings", "expected"),
-    [
-        (512, {}, Shape(1, 64, 487, (64,))),
-        (1, {}, Shape(1, 1, 67, (1,))),
-        (10_000, {"runs_per_task": 1}, Shape(1, 10_000, 67, (1001,) * 9 + (991,))),
-        (100, {"runs_per_task": 5, "gpus": 2, "workers_per_gpu": 2}, Shape(4, 5, 307, (5,))),
-        (512, {"time_min": 30}, Shape(1, 64, 30, (64,))),
-    ],
-)
-def test_runs_are_cut_into_tasks_and_arrays(n_runs: int, settings: dict[str, object], expected: Shape) -> None:
-    assert shape_tasks(n_runs, make_cluster(), make_resources(**settings), max_array=1001) == expected
-
-
-def test_a_limit_on_tasks_makes_them_longer() -> None:
-    shape = shape_tasks(512, make_cluster(max_submit=10), make_resources(timeout_min=10), max_array=1001)
-    assert shape.n_tasks == 10
-    assert shape.time_min == 52 * 10 + 5 + 2
 
 
 # --- submitting ------------------------------------------------------------------------------------------
@@ -211,7 +114,7 @@ def test_a_second_launch_is_refused_while_one_submits(fake: Path, tmp_path: Path
     sweep = tmp_path / "sweep"
     held = Claims(sweep / "claims").take("launch")
     assert held is not None
-    with Heart(held, lease_s=1.0), pytest.raises(SweepError, match="another launch .* submits the sweep"):
+    with Heart(held, lease_s=1.0), pytest.raises(SweepError, match=r"another launch .* submits the sweep"):
         submit(sweep, 8)
     held.end("submitted")
     submit(sweep, 8)
@@ -223,7 +126,7 @@ def test_what_the_site_lacks_is_named_with_what_it_has(fake: Path, tmp_path: Pat
     assert "cluster.partition=gpo (did you mean 'gpu'?); this site has: long, short, gpu" in str(caught.value)
     assert "cluster.options.nce (did you mean 'nice'?); sbatch takes: account, exclude, nice" in str(caught.value)
     (fake / "behave").write_text("refuse")
-    with pytest.raises(SweepError, match="sbatch refused: .*Invalid account"):
+    with pytest.raises(SweepError, match=r"sbatch refused: .*Invalid account"):
         submit(tmp_path / "s", 8)
 
 
@@ -241,7 +144,7 @@ def test_auto_takes_slurm_where_it_answers(fake: Path, monkeypatch: pytest.Monke
 
 def test_a_sweep_that_the_cluster_works_on_is_not_run_here(fake: Path, tmp_path: Path) -> None:
     folder = submit(tmp_path / "sweep", 8)
-    with pytest.raises(SweepError, match="1 tasks on the cluster .*causalmix cancel"):
+    with pytest.raises(SweepError, match=r"1 tasks on the cluster .*causalmix cancel"):
         refuse_active_jobs(folder)
     refuse_active_jobs(SweepFolder(tmp_path / "other", "s2"))
 
@@ -255,8 +158,10 @@ def test_waiting_ends_when_nobody_works_on_the_rest(
     write_record(sweep / "runs" / "run0", Record("run0", "complete", row={"outcome.avg_dev": 1.0}))
     write_record(sweep / "runs" / "run1", Record("run1", "failed", cause="a fault"))
     cancel_sweep(sweep)
-    with pytest.raises(SweepError, match=r"2 of 3 runs failed(.|\n)*1 x a fault(.|\n)*without a word|2 of 3"):
+    with pytest.raises(SweepError, match=r"2 of 3 runs failed") as caught:
         remote.wait_for(folder, ["run0", "run1", "run2"])
+    assert "1 x a fault" in str(caught.value)
+    assert "1 x its task ended without a word" in str(caught.value)
     for at in (1, 2):
         write_record(sweep / "runs" / f"run{at}", Record(f"run{at}", "complete", row={"outcome.avg_dev": 1.0}))
     remote.wait_for(folder, ["run0", "run1", "run2"])
