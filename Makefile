@@ -1,4 +1,4 @@
-# make demo | test | lint | study | bench | lock -- each makes .venv from the pinned lock when it is missing or older.
+# make demo | test | chaos | lint | study | bench | lock -- each makes .venv from the pinned lock when it is missing or older.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 PYTHON ?= python3
@@ -9,7 +9,7 @@ STAMP := $(VENV)/.complete
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help demo study test test-fast lint format bench lock clean
+.PHONY: help demo study test test-fast chaos lint format bench lock clean
 
 help:
 	@sed -n 's/^#: //p' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ test: $(STAMP)
 #: make test-fast  the fast part of it
 test-fast: $(STAMP)
 	$(PY) -m pytest tests -m "not slow" -n 2 --dist loadfile -q
+
+#: make chaos      ten thousand kills of workers on runs that train nothing; prints what was lost, doubled, corrupt
+chaos: $(STAMP)
+	$(PY) -m tests.chaos.kills 10000
 
 #: make lint       ruff and mypy --strict
 lint: $(STAMP)

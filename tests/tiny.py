@@ -34,7 +34,7 @@ POOL = [
     "pool.scores.rater.n_pairs=40",
     "pool.scores.rater.n_steps=3",
 ]
-REST = ["train.n_samples=40", "evaluate.limit=2", "tracker=disabled", "resources.n_workers=2"]
+REST = ["train.n_samples=40", "evaluate.limit=2", "tracker=disabled", "cluster=local", "resources.n_workers=2"]
 TINY = [*MODEL, *POOL, *REST]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -109,18 +110,42 @@ def describe_pool(
 
 
 @app.command("status")
-def show_status(sweep: Path, as_json: AsJson = False) -> None:
-    """Count a sweep's runs and group its failures by cause; reads records alone."""
+def show_status(
+    sweep: Path,
+    as_json: AsJson = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat every five seconds until nothing is left.")] = False,
+) -> None:
+    """Count a sweep's runs, their rate and time left, and group failures by cause; needs no server."""
     from causalmix.sweep.status import read_status
 
-    status = read_status(sweep)
-    if as_json:
-        typer.echo(json.dumps(status.to_dict(), indent=1))
-        return
-    counts = ", ".join(f"{n} {name}" for name, n in sorted(status.by_status.items()))
-    typer.echo(f"{sweep}: {status.asked} runs asked for: {counts}; {status.wall_s:.0f} s of training and evaluation")
-    for cause, n in list(status.causes.items())[:10]:
-        typer.echo(f"  {n} x {cause}")
+    while True:
+        status = read_status(sweep)
+        typer.echo(json.dumps(status.to_dict(), indent=1) if as_json else status.render())
+        if not watch or status.by_status.get("complete", 0) >= status.asked:
+            return
+        time.sleep(5)
+
+
+@app.command("cancel")
+def cancel_tasks(sweep: Path) -> None:
+    """Cancel every task of a sweep on the cluster; what is complete stays, what runs writes a checkpoint."""
+    from causalmix.sweep.jobs import cancel_sweep
+
+    counts = cancel_sweep(sweep)
+    said = ", ".join(f"{n} {state.lower()}" for state, n in sorted(counts.items())) or "none was active"
+    typer.echo(f"{sweep}: tasks cancelled: {said}")
+
+
+@app.command("logs")
+def show_logs(
+    run: Annotated[str, typer.Argument(help="A run's id (or its beginning), or its folder.")],
+    outputs: Annotated[Path, typer.Option(help="Where sweeps lie.")] = Path("outputs"),
+    n_lines: Annotated[int, typer.Option(help="Lines from the end of each log.")] = 20,
+) -> None:
+    """Print what is known of a run: its record, every attempt, and the ends of its logs."""
+    from causalmix.sweep.logs import describe_run, find_run
+
+    typer.echo(describe_run(find_run(run, outputs), n_lines))
 
 
 @app.command("table")

@@ -52,6 +52,18 @@ class AnalysisError(CausalMixError, ValueError):
     """A fit or an extrapolation that the data cannot support."""
 
 
+class LostClaimError(Exception):
+    """Another worker has taken a run over: nothing may be published, the work is dropped."""
+
+
+class StoppedEarlyError(Exception):
+    """A training that was told to stop, and did so between two steps with its checkpoint written."""
+
+
+class RunTimedOutError(Exception):
+    """A run that took longer than it may."""
+
+
 def name_some(offenders: Iterable[object], limit: int = 10) -> str:
     """Name up to ``limit`` offenders, then count the rest.
 

@@ -178,7 +178,7 @@ def test_known_keys_are_those_of_both_schemas() -> None:
     [
         (["job=studdy"], ["job=studdy (did you mean 'study'?)", "allowed: run, study"]),
         (["mixture.kind=dirichlt"], ["mixture.kind=dirichlt (did you mean 'dirichlet'?)"]),
-        (["cluster.kind=slurm"], ["cluster.kind=slurm; allowed: local"]),
+        (["cluster.kind=slrm"], ["cluster.kind=slrm (did you mean 'slurm'?); allowed: local, slurm, auto"]),
         (["cohort=sgnal"], ["did you mean 'signal'"]),
         (["tracker.mode=ofline"], ["did you mean 'offline'"]),
         (["model.source=hub"], ["allowed: config, pretrained"]),

@@ -50,7 +50,20 @@ class ClusterConfig:
     """Where runs execute. How much each needs stands in ``resources``."""
 
     name: str = MISSING
-    kind: str = MISSING  # local
+    kind: str = MISSING  # local | slurm | auto (slurm where sbatch answers and we are in no job yet)
+    partition: str | None = None  # slurm: null takes the site's default
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None  # features of nodes, as sbatch takes them
+    modules: list[str] = field(default_factory=list)  # `module load`ed by each job
+    setup: list[str] = field(default_factory=list)  # further shell lines of each job; no secrets
+    options: Any = None  # {sbatch option: value}; true stands for an option without value
+    max_running: int | None = None  # tasks that run at once
+    max_submit: int | None = None  # tasks that the site lets a user have in the queue
+    grace_s: int = 120  # a job is told so long before its time is over
+    jitter_s: float = 5.0  # tasks start spread over so long
+    restarts: int = 3  # how often a task that died (not: was stopped) is queued again
+    wait: bool = False  # return when all runs have ended, not when they are submitted
 
 
 @dataclass
@@ -61,6 +74,14 @@ class ResourcesConfig:
     n_workers: int | None = None  # local processes at once; null: one a core
     threads_per_worker: int = 1
     timeout_min: int = 60  # a run
+    gpus: int = 0  # a task on a cluster
+    cpus: int | None = None  # a worker on a cluster; null: its threads
+    memory_gb: float | None = None  # a task; null: the site's default
+    time_min: int | None = None  # a task; null: timeout_min * runs_per_task
+    runs_per_task: int = 8  # on a cluster: runs that one warm process does, one after the other
+    workers_per_gpu: int = 1  # processes that share a GPU
+    lease_s: float = 60.0  # a worker that showed no life for so long has lost its run
+    max_deaths: int = 3  # a run during which so many workers died is failed
 
 
 @dataclass
@@ -101,6 +122,7 @@ class Config:
     cohort: str = "signal"  # signal | replicate | anchor | confirmation | perturbation | grid
     job: str = "run"  # run | study
     outputs: str = "outputs"  # everything this project writes
+    plan: bool = False  # print what a sweep would submit, and its cost; submit nothing
     sweep_dir: str | None = None  # null: ${outputs}/sweeps/<fingerprint of the fixed values>
     runs: str | None = None  # mixture=policy: the runs table the policy is fitted on
     target: TargetConfig = field(default_factory=TargetConfig)

@@ -6,13 +6,12 @@ mixture is drawn, so that X can never be a function of T.
 
 from __future__ import annotations
 
-import json
 import logging
 import platform
+import shutil
 import time
 import traceback
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +20,16 @@ import yaml
 from numpy.typing import NDArray
 
 from causalmix.config import Config
-from causalmix.errors import CausalMixError
+from causalmix.errors import CausalMixError, LostClaimError, RunTimedOutError, StoppedEarlyError
 from causalmix.files import DiskFullError, fingerprint, write_atomically, write_text
 from causalmix.mixture.allocate import allocate
 from causalmix.mixture.designs.build import STATE_KINDS, build_design
 from causalmix.mixture.designs.design import Design
 from causalmix.mixture.designs.request import State
-from causalmix.run.record import Record, check_outcomes, write_record
+from causalmix.run.diary import Diary
+from causalmix.run.guard import Guard
+from causalmix.run.metrics import Metrics
+from causalmix.run.record import Record, check_outcomes
 from causalmix.run.workshop import Workshop
 from causalmix.track.mirror import Mirror
 
@@ -65,7 +67,7 @@ def spawn_integer(config: Config, stream: str) -> int:
     return int(spawn_seed(config, stream).generate_state(1)[0] >> 1)
 
 
-def run_proxy(point: Point, run_dir: Path, workshop: Workshop) -> Record:
+def run_proxy(point: Point, run_dir: Path, workshop: Workshop, guard: Guard | None = None) -> Record:
     """Execute one run and write its record; a failure is a record too, with its cause.
 
     Parameters
@@ -76,6 +78,8 @@ def run_proxy(point: Point, run_dir: Path, workshop: Workshop) -> Record:
         ``<sweep>/runs/<run_id>``; made if missing.
     workshop : Workshop
         The worker's caches.
+    guard : Guard, optional
+        When to stop early, and how the record is published.
 
     Returns
     -------
@@ -86,8 +90,11 @@ def run_proxy(point: Point, run_dir: Path, workshop: Workshop) -> Record:
     ------
     DiskFullError
         Where not even the record could be written: the run then stays missing and is done again.
+    LostClaimError
+        Where the guard says that the run is another worker's by now.
     """
     config = point.config
+    guard = guard or Guard()
     (run_dir / "log" / "failure.txt").unlink(missing_ok=True)  # of an earlier attempt
     write_text(run_dir / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
     mirror = Mirror(
@@ -99,11 +106,18 @@ def run_proxy(point: Point, run_dir: Path, workshop: Workshop) -> Record:
     )
     diary = Diary()
     try:
-        row = _do_run(point, run_dir, workshop, mirror, diary)
+        row = _do_run(point, run_dir, workshop, mirror, diary, guard)
         record = _make_record(point, diary, "complete", None, row)
         check_outcomes(record)
     except DiskFullError:
         raise
+    except LostClaimError:
+        mirror.finish({}, failed=True)
+        raise
+    except StoppedEarlyError as stop:
+        record = _make_record(point, diary, "preempted", str(stop), {})
+    except RunTimedOutError as limit:
+        record = _make_record(point, diary, "timed_out", str(limit), {})
     except Exception as error:  # the sweep goes on; the cause is in the record, the traceback in the log
         cause = str(error) if isinstance(error, CausalMixError) else f"{type(error).__name__}: {error}"
         write_text(run_dir / "log" / "failure.txt", traceback.format_exc())
@@ -111,24 +125,16 @@ def run_proxy(point: Point, run_dir: Path, workshop: Workshop) -> Record:
     mirror.finish(record.row, failed=record.status != "complete")
     if mirror.failure:
         record.provenance["tracker_failure"] = mirror.failure
-    write_record(run_dir, record)
+    record.provenance.update(guard.describe())
+    guard.publish(run_dir, record)
+    if record.status == "complete" and not config.train.checkpoint_every:
+        shutil.rmtree(run_dir / "checkpoint", ignore_errors=True)  # there to be resumed from alone
     return record
 
 
-class Diary:
-    """What happened in a run, in order, with seconds since its start."""
-
-    def __init__(self) -> None:
-        self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
-        self.start = time.perf_counter()
-        self.events: list[dict[str, Any]] = []
-
-    def note(self, event: str, **details: Any) -> None:
-        """Add an event."""
-        self.events.append({"event": event, "at_s": round(time.perf_counter() - self.start, 4), **details})
-
-
-def _do_run(point: Point, run_dir: Path, workshop: Workshop, mirror: Mirror, diary: Diary) -> dict[str, Any]:
+def _do_run(
+    point: Point, run_dir: Path, workshop: Workshop, mirror: Mirror, diary: Diary, guard: Guard
+) -> dict[str, Any]:
     from causalmix.pool.candidate import draw_candidates, draw_documents
     from causalmix.pool.state import measure_state
     from causalmix.train.loop import train
@@ -162,10 +168,10 @@ def _do_run(point: Point, run_dir: Path, workshop: Workshop, mirror: Mirror, dia
     model = workshop.load_model(config, point.base_dir, pool)
     row["model.n_parameters"] = count_parameters(model)
     diary.note("training_started")
-    with (run_dir / "metrics.jsonl").open("w", encoding="utf-8") as metrics:
+    with Metrics(run_dir / "metrics.jsonl") as metrics:
 
         def log(values: dict[str, Any]) -> None:
-            metrics.write(json.dumps(values) + "\n")
+            metrics.add(values)
             mirror.log(values)
 
         result = train(
@@ -174,8 +180,9 @@ def _do_run(point: Point, run_dir: Path, workshop: Workshop, mirror: Mirror, dia
             documents,
             config.train,
             seed=spawn_integer(config, "training"),
-            checkpoint_dir=run_dir / "checkpoint" if config.train.checkpoint_every else None,
+            checkpoint_dir=run_dir / "checkpoint" if config.train.checkpoint_every or guard.can_resume else None,
             log=log,
+            should_stop=guard.should_stop,
         )
     diary.note("training_ended")
     evaluation = workshop.get_evaluator(config, pool).evaluate(model, run_dir / "eval")

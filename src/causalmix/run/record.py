@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from causalmix.errors import RecordError
-from causalmix.files import read_json, write_json
+from causalmix.files import read_json, write_text
 
 FORMAT = 1
 STATUSES = ("complete", "failed", "preempted", "timed_out")
@@ -55,11 +56,26 @@ def write_record(run_dir: Path, record: Record) -> None:
     RecordError
         Where a complete run misses an outcome or one is not finite.
     """
+    write_text(run_dir / "record.json", encode_record(record))
+
+
+def encode_record(record: Record) -> str:
+    """Write a record as the text of ``record.json``, after the same checks."""
+    check_record(record)
+    return json.dumps(asdict(record), indent=1, allow_nan=False) + "\n"
+
+
+def check_record(record: Record) -> None:
+    """Refuse a record that no reader could use.
+
+    Raises
+    ------
+    RecordError
+    """
     if record.status not in STATUSES:
         raise RecordError(f"run {record.run_id}: status '{record.status}' is not one of {', '.join(STATUSES)}")
     if record.status == "complete":
         check_outcomes(record)
-    write_json(run_dir / "record.json", asdict(record))
 
 
 def read_record(run_dir: Path) -> Record | None:

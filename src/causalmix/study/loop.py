@@ -19,7 +19,8 @@ from causalmix.study.targets import measure_target
 from causalmix.sweep.folder import SweepFolder
 from causalmix.sweep.points import Inputs, find_base, identify, plan_runs
 from causalmix.sweep.settings import check_settings
-from causalmix.sweep.submit import run_sweep, say
+from causalmix.sweep.status import say
+from causalmix.sweep.submit import run_sweep
 from causalmix.table.runs import write_table
 
 CONFIRMATION_SWEEPS = ["mixture", "pool.candidate", "train.n_samples"]
@@ -89,9 +90,9 @@ def run_study(plain: Plain, analyst: Analyst) -> StudyResult:
 
     # ---- proxies, and anchors for the noise
     with _stage(result, "proxies"):
-        proxies = run_sweep(list_proxies(plain), swept=["seed"], inputs=inputs)
+        proxies = run_sweep(list_proxies(plain), swept=["seed"], inputs=inputs, must_wait=True)
     with _stage(result, "anchors"):
-        anchors = run_sweep(list_anchors(plain), swept=["seed"], inputs=inputs)
+        anchors = run_sweep(list_anchors(plain), swept=["seed"], inputs=inputs, must_wait=True)
     signal = _read_rows(proxies, list_proxies(plain), inputs)
     noise = _read_rows(anchors, list_anchors(plain), inputs)
     result.n_runs |= {"proxies": len(signal), "anchors": len(noise)}
@@ -192,7 +193,7 @@ def _confirm(plain: Plain, arms: dict[str, _Arm], inputs: Inputs, result: StudyR
                         continue
                     point = make_confirmation(plain, target, chosen.weights[size], size, seed)
                     asked.append((arm, target, size, point))
-    folder = run_sweep([point for *_, point in asked], swept=CONFIRMATION_SWEEPS, inputs=inputs)
+    folder = run_sweep([point for *_, point in asked], swept=CONFIRMATION_SWEEPS, inputs=inputs, must_wait=True)
     rows = []
     for arm, target, size, point in asked:
         row = _read_row(folder, point, inputs)

@@ -45,8 +45,10 @@ def describe_fixed(run: PlannedRun, swept: list[str]) -> dict[str, Any]:
     }
 
 
-def open_sweep(outputs: Path, sweep_dir: str | None, runs: list[PlannedRun], swept: list[str]) -> SweepFolder:
-    """Make or extend the folder of a sweep.
+def find_sweep(
+    outputs: Path, sweep_dir: str | None, runs: list[PlannedRun], swept: list[str]
+) -> tuple[SweepFolder, dict[str, Any]]:
+    """Find the folder of a sweep, and what its ``sweep.json`` must hold, without writing anything.
 
     Parameters
     ----------
@@ -73,13 +75,18 @@ def open_sweep(outputs: Path, sweep_dir: str | None, runs: list[PlannedRun], swe
     content = {"format": FORMAT, "sweep_id": sweep_id, "swept": names, "fixed": fixed}
     if header.exists():
         _refuse_other_sweep(path, read_json(header), content)
-    else:
-        if path.exists() and any(path.iterdir()):
-            raise SweepError(
-                f"sweep_dir={path} is not empty and is no sweep (it has no sweep.json); name another folder"
-            )
+    elif path.exists() and any(path.iterdir()):
+        raise SweepError(f"sweep_dir={path} is not empty and is no sweep (it has no sweep.json); name another folder")
+    return SweepFolder(path=path, sweep_id=sweep_id), content
+
+
+def open_sweep(outputs: Path, sweep_dir: str | None, runs: list[PlannedRun], swept: list[str]) -> SweepFolder:
+    """Make or extend the folder of a sweep; parameters and errors as of :func:`find_sweep`."""
+    folder, content = find_sweep(outputs, sweep_dir, runs, swept)
+    header = folder.path / "sweep.json"
+    if not header.exists():
         write_json(header, content)
-    return SweepFolder(path=path, sweep_id=sweep_id)
+    return folder
 
 
 def write_points(folder: SweepFolder, entries: list[dict[str, Any]]) -> Path:

@@ -17,7 +17,7 @@ CHOICES = {
     "train.device": ("auto", "cpu", "cuda"),
     "evaluate.source": ("pool", "lm_eval"),
     "tracker.mode": ("offline", "online", "disabled"),
-    "cluster.kind": ("local",),
+    "cluster.kind": ("local", "slurm", "auto"),
 }
 """What a key with a fixed set of values may be."""
 
@@ -32,6 +32,18 @@ LEAST = {
     "resources.n_workers": 1,
     "resources.threads_per_worker": 1,
     "resources.timeout_min": 1,
+    "resources.gpus": 0,
+    "resources.cpus": 1,
+    "resources.time_min": 1,
+    "resources.runs_per_task": 1,
+    "resources.workers_per_gpu": 1,
+    "resources.lease_s": 1,
+    "resources.max_deaths": 1,
+    "cluster.max_running": 1,
+    "cluster.max_submit": 1,
+    "cluster.grace_s": 0,
+    "cluster.jitter_s": 0,
+    "cluster.restarts": 0,
 }
 LEAST_OF_STUDY = {
     "study.n_proxies": 2,

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import sys
+import functools
+import os
 from pathlib import Path
 from typing import Any
 
 from causalmix.errors import SweepError
 from causalmix.run.record import is_complete, read_record
-from causalmix.sweep.folder import SweepFolder, hold_lock, open_sweep, write_points
+from causalmix.sweep import slurm
+from causalmix.sweep.folder import SweepFolder, find_sweep, hold_lock, open_sweep, write_points
+from causalmix.sweep.plan import make_plan
 from causalmix.sweep.points import Inputs, PlannedRun, find_base, identify, plan_runs, read_git_sha, to_config
-from causalmix.sweep.status import count_causes
+from causalmix.sweep.status import describe_failures, say
 
 
-def run_sweep(points: list[dict[str, Any]], swept: list[str], inputs: Inputs | None = None) -> SweepFolder:
-    """Run every point that has no complete record yet.
+def run_sweep(
+    points: list[dict[str, Any]], swept: list[str], inputs: Inputs | None = None, must_wait: bool = False
+) -> SweepFolder:
+    """Run every point that has no complete record yet, here or on the cluster.
 
     Parameters
     ----------
@@ -24,6 +29,8 @@ def run_sweep(points: list[dict[str, Any]], swept: list[str], inputs: Inputs | N
         The keys that differ between points by intent.
     inputs : Inputs, optional
         Pools that the caller has prepared already: preparing again reads every source file.
+    must_wait : bool
+        Return only when every run is complete, on a cluster too.
 
     Returns
     -------
@@ -36,8 +43,21 @@ def run_sweep(points: list[dict[str, Any]], swept: list[str], inputs: Inputs | N
     """
     inputs = inputs or Inputs(Path(points[0]["outputs"]))
     runs = plan_runs(points, inputs)
-    folder = open_sweep(inputs.outputs, points[0]["sweep_dir"], runs, swept)
+    config = to_config(points[0])
+    is_remote = takes_slurm(config.cluster.kind)
+    if config.plan:
+        folder, _ = find_sweep(inputs.outputs, config.sweep_dir, runs, swept)
+        print(make_plan(folder, runs, config, is_remote).render())
+        return folder
+    folder = open_sweep(inputs.outputs, config.sweep_dir, runs, swept)
+    if is_remote:
+        from causalmix.sweep.remote import submit_missing
+
+        entries = functools.partial(list_entries, inputs=inputs)
+        submit_missing(folder, runs, config, entries, must_wait or config.cluster.wait)
+        return folder
     with hold_lock(folder) as lock:
+        refuse_active_jobs(folder)
         missing = [run for run in runs if not is_complete(folder.run_dir(run.run_id))]
         say(f"sweep {folder.path}: {len(runs)} runs, {len(runs) - len(missing)} complete, {len(missing)} to do")
         if missing:
@@ -46,24 +66,48 @@ def run_sweep(points: list[dict[str, Any]], swept: list[str], inputs: Inputs | N
 
 
 def run_single(plain: dict[str, Any]) -> None:
-    """Run one point, here, and print its outcome."""
+    """Run one point and print its outcome: here, unless the cluster is asked for by name."""
     inputs = Inputs(Path(plain["outputs"]))
+    if plain["cluster"]["kind"] == "auto":
+        plain = {**plain, "cluster": {**plain["cluster"], "kind": "local"}}
     folder = run_sweep([plain], swept=[], inputs=inputs)
     run = identify(plain, inputs)
+    if plain["plan"] or not is_complete(folder.run_dir(run.run_id)):  # what was submitted is done later
+        return
     record = read_record(folder.run_dir(run.run_id))
     assert record is not None
     say(f"run {run.run_id}: outcome.avg_dev {record.row['outcome.avg_dev']:.3f}, {record.row['wall_s']:.1f} s")
     say(f"record: {folder.run_dir(run.run_id) / 'record.json'}")
 
 
-def say(text: str) -> None:
-    """Print a line for the user, apart from whatever a program may read on stdout."""
-    print(text, file=sys.stderr, flush=True)
+def takes_slurm(kind: str) -> bool:
+    """Decide where runs go; ``auto`` stays on this machine inside of a job, which has its own resources."""
+    if kind == "auto":
+        return "SLURM_JOB_ID" not in os.environ and slurm.is_available()
+    return kind == "slurm"
 
 
-def _execute(folder: SweepFolder, missing: list[PlannedRun], inputs: Inputs, lock: int) -> None:
-    from causalmix.sweep.local import LocalExecutor
+def refuse_active_jobs(folder: SweepFolder) -> None:
+    """Refuse to run here what tasks on the cluster are about to do.
 
+    Raises
+    ------
+    SweepError
+    """
+    if not (folder.path / "jobs").is_dir():
+        return
+    from causalmix.sweep.jobs import list_tasks
+
+    tasks = list_tasks(folder.path)
+    if tasks:
+        raise SweepError(
+            f"{len(tasks)} tasks on the cluster work on {folder.path}: look with `causalmix status`, end them with "
+            f"`causalmix cancel {folder.path}`, or go on there with cluster=slurm"
+        )
+
+
+def list_entries(missing: list[PlannedRun], inputs: Inputs) -> list[dict[str, Any]]:
+    """List the rows of a table of points; trains the base models that they start from."""
     bases: dict[str, Path | None] = {}
     git_sha = read_git_sha()
     entries = []
@@ -79,14 +123,14 @@ def _execute(folder: SweepFolder, missing: list[PlannedRun], inputs: Inputs, loc
                 "plain": run.plain,
             }
         )
-    points = write_points(folder, entries)
+    return entries
+
+
+def _execute(folder: SweepFolder, missing: list[PlannedRun], inputs: Inputs, lock: int) -> None:
+    from causalmix.sweep.local import LocalExecutor
+
+    points = write_points(folder, list_entries(missing, inputs))
     resources = to_config(missing[0].plain).resources
     outcome = LocalExecutor(folder, points, resources, lock).run([run.run_id for run in missing])
     if outcome.failed:
-        causes = count_causes(outcome.failed.values())
-        lines = "\n".join(f"  {n} x {cause}" for cause, n in list(causes.items())[:10])
-        example = next(iter(outcome.failed))
-        raise SweepError(
-            f"{len(outcome.failed)} of {len(missing)} runs failed:\n{lines}\n"
-            f"Look at {folder.run_dir(example) / 'log'}; the same command tries the failed ones again."
-        )
+        raise describe_failures(folder, outcome.failed, len(missing))

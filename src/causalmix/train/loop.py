@@ -17,6 +17,7 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from causalmix.config import TrainConfig
+from causalmix.errors import StoppedEarlyError
 from causalmix.train.batches import build_batch
 from causalmix.train.checkpoint import load_checkpoint, save_checkpoint
 from causalmix.train.checks import check_documents, check_finite, check_settings, identify
@@ -73,6 +74,7 @@ def train(
     log: Callable[[dict[str, Any]], None] | None = None,
     progress: bool = False,
     n_steps: int | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> TrainResult:
     """Train a model in place on documents of a store.
 
@@ -96,6 +98,8 @@ def train(
         Show a bar on a terminal.
     n_steps : int, optional
         Stop after so many steps, with as many epochs as that takes, instead of after ``cfg.n_epochs``.
+    should_stop : callable, optional
+        Asked after every step but the last; True ends the training there, with a checkpoint where one can be.
 
     Returns
     -------
@@ -106,6 +110,8 @@ def train(
     TrainError
         For documents without target tokens, a loss or gradient that is not finite (naming the documents),
         a checkpoint that is damaged or of another training.
+    StoppedEarlyError
+        Where ``should_stop`` said so.
     """
     check_settings(cfg, getattr(model.config, "max_position_embeddings", cfg.max_length), n_steps)
     kept = check_documents(store, doc_ids, cfg.max_length)
@@ -164,8 +170,13 @@ def train(
             log({"step": step + 1, "loss": loss, "lr": lr, "grad_norm": norm, **numbers})
 
         # -- checkpoint
-        if checkpoint_dir is not None and cfg.checkpoint_every and (step + 1) % cfg.checkpoint_every == 0:
+        is_told = should_stop is not None and not is_last and should_stop()
+        is_due = bool(cfg.checkpoint_every) and (step + 1) % cfg.checkpoint_every == 0
+        if checkpoint_dir is not None and (is_due or is_told):
             save_checkpoint(checkpoint_dir, parameters, optimizer, {**state, "identity": identity})
+        if is_told:
+            bar.close()
+            raise StoppedEarlyError(f"told to stop after step {step + 1} of {n_total}")
     bar.close()
 
     if adapted is not None:

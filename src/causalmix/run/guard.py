@@ -1,0 +1,43 @@
+"""What a worker lets a run know from outside: when to stop, and how its record becomes the record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from causalmix.run.record import Record, write_record
+
+
+def never() -> bool:
+    """Tell a run to go on."""
+    return False
+
+
+def no_facts() -> dict[str, Any]:
+    """Add nothing to a record."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A run's ties to its worker; the default has none.
+
+    Attributes
+    ----------
+    should_stop : callable
+        Asked between optimiser steps. True: write a checkpoint and end as preempted. What it raises ends the run
+        without a record.
+    publish : callable
+        Makes a record the record of the folder; may raise where the run belongs to another worker by now.
+    describe : callable
+        Facts for the record's provenance, asked at its end.
+    can_resume : bool
+        Keep what is needed to go on from a checkpoint.
+    """
+
+    should_stop: Callable[[], bool] = never
+    publish: Callable[[Path, Record], None] = write_record
+    describe: Callable[[], dict[str, Any]] = field(default=no_facts)
+    can_resume: bool = False

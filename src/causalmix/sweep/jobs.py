@@ -1,0 +1,147 @@
+"""Submissions of a sweep: written down before sbatch is called, so that no job is ever nobody's.
+
+``<sweep>/jobs/<submission>.json`` names the arrays of a submission and their job ids. An id that is missing there
+belongs to a launcher that died between sbatch and saving it: the job is found by its name, which is unique, and
+adopted; where SLURM knows no such job, it was never submitted.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from causalmix.config import ClusterConfig, ResourcesConfig
+from causalmix.errors import SweepError
+from causalmix.files import read_json, write_json, write_text
+from causalmix.sweep import slurm
+from causalmix.sweep.folder import SweepFolder, read_points
+from causalmix.sweep.script import Shape, list_array, render_script
+
+FORMAT = 1
+
+
+@dataclass
+class Submission:
+    """One call of the launcher, and the arrays it made.
+
+    Attributes
+    ----------
+    name : str
+        ``<sweep_id>-<unique>``; its arrays are called ``<name>-<k>``.
+    points : str
+        Table of points, as a name in ``<sweep>/points``.
+    n_runs : int
+    arrays : list of dict
+        ``name``, ``n_tasks``, ``job_id`` (None: not known to have been submitted).
+    resources : dict
+        What workers must know: lease, deaths, time a run.
+    """
+
+    name: str
+    points: str
+    n_runs: int
+    arrays: list[dict[str, Any]]
+    resources: dict[str, Any]
+    sweep_id: str
+    jitter_s: float = 0.0
+    created_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    format: int = FORMAT
+
+    def write(self, sweep: Path) -> None:
+        """Save, atomically."""
+        write_json(sweep / "jobs" / f"{self.name}.json", asdict(self))
+
+
+def read_submission(path: Path) -> Submission:
+    """Read a submission back.
+
+    Raises
+    ------
+    SweepError
+        Where it comes from another version.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise SweepError(f"{path} is no submission of format {FORMAT}, which this version reads")
+    submission = Submission(**content)
+    if Path(submission.points).name != submission.points or submission.name != path.stem:
+        raise SweepError(f"{path} names files outside of its sweep")
+    return submission
+
+
+def list_submissions(sweep: Path) -> list[Submission]:
+    """List a sweep's submissions, oldest first."""
+    found = [read_submission(path) for path in (sweep / "jobs").glob("*.json")]
+    return sorted(found, key=lambda submission: (submission.created_at, submission.name))
+
+
+def submit_runs(
+    folder: SweepFolder, points: Path, n_runs: int, shape: Shape, cluster: ClusterConfig, resources: ResourcesConfig
+) -> Submission:
+    """Submit workers for a table of points.
+
+    Returns
+    -------
+    Submission
+        With every job id saved.
+    """
+    name = f"{folder.sweep_id}-{uuid.uuid4().hex[:8]}"
+    sweep = folder.path.resolve()
+    script = sweep / "jobs" / f"{name}.sh"
+    submission = Submission(
+        name=name,
+        points=points.name,
+        n_runs=n_runs,
+        arrays=[{"name": f"{name}-{k}", "n_tasks": n, "job_id": None} for k, n in enumerate(shape.arrays)],
+        resources=asdict(resources),
+        sweep_id=folder.sweep_id,
+        jitter_s=cluster.jitter_s,
+    )
+    write_text(script, render_script(name, sweep, name, shape, cluster, resources))
+    (sweep / "log").mkdir(exist_ok=True)
+    submission.write(sweep)
+    first = 0
+    for array in submission.arrays:
+        extra = {"CAUSALMIX_FIRST_TASK": str(first)}
+        array["job_id"] = slurm.submit(script, array["name"], list_array(array["n_tasks"], cluster), extra)
+        submission.write(sweep)
+        first += array["n_tasks"]
+    return submission
+
+
+def list_tasks(sweep: Path) -> list[slurm.Task]:
+    """List the tasks of a sweep that wait or run, in one question; jobs whose id was lost are adopted."""
+    submissions = list_submissions(sweep)
+    tasks = slurm.list_tasks(array["name"] for submission in submissions for array in submission.arrays)
+    ids = {task.name: task.job_id for task in tasks}
+    for submission in submissions:
+        lost = [array for array in submission.arrays if array["job_id"] is None and array["name"] in ids]
+        for array in lost:
+            array["job_id"] = ids[array["name"]]
+        if lost:
+            submission.write(sweep)
+    return tasks
+
+
+def find_queued(sweep: Path) -> tuple[set[str], list[slurm.Task]]:
+    """Find the runs that active tasks will do, and those tasks."""
+    tasks = list_tasks(sweep)
+    names = {task.name for task in tasks}
+    queued: set[str] = set()
+    for submission in list_submissions(sweep):
+        if any(array["name"] in names for array in submission.arrays):
+            queued.update(read_points(sweep / "points" / submission.points))
+    return queued, tasks
+
+
+def cancel_sweep(sweep: Path) -> Counter[str]:
+    """Cancel every task of a sweep that waits or runs, adopted ones too; return their states before."""
+    tasks = list_tasks(sweep)
+    ids = sorted({task.job_id for task in tasks})
+    if ids:
+        slurm.ask("scancel", *ids)
+    return Counter(task.state for task in tasks)

@@ -1,0 +1,240 @@
+"""A worker on a cluster: one warm process that claims runs of its submission until none is left.
+
+It is told to stop by SIGTERM or SIGUSR1 (preemption, the end of its time): the run in flight writes a checkpoint
+and a record that says so, and the exit status asks the batch script to queue the task again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from causalmix.errors import CausalMixError, LostClaimError, RecordError, RunTimedOutError
+from causalmix.run.guard import Guard
+from causalmix.run.record import Record, encode_record, is_complete, read_record
+from causalmix.sweep.claims import Claim, Claims
+from causalmix.sweep.folder import SweepFolder, read_points
+from causalmix.sweep.heart import BEATS_A_LEASE, Heart
+from causalmix.sweep.jobs import Submission, read_submission
+from causalmix.sweep.script import STOPPED
+from causalmix.sweep.slurm import clean_environment
+
+GOLDEN = 0.6180339887498949
+
+
+@dataclass
+class Place:
+    """Where in its submission a worker stands."""
+
+    job: str = "local"
+    task: int = 0  # over all arrays of the submission
+    restart: int = 0
+    local: int = 0  # among the workers of its task
+
+    @classmethod
+    def from_environment(cls, environment: dict[str, str]) -> Place:
+        """Read the place from SLURM's variables."""
+        array = environment.get("SLURM_ARRAY_JOB_ID", environment.get("SLURM_JOB_ID", "local"))
+        task = int(environment.get("SLURM_ARRAY_TASK_ID", 0))
+        return cls(
+            job=f"{array}_{task}",
+            task=int(environment.get("CAUSALMIX_FIRST_TASK", 0)) + task,
+            restart=int(environment.get("SLURM_RESTART_COUNT", 0)),
+            local=int(environment.get("SLURM_LOCALID", 0)),
+        )
+
+
+@dataclass
+class Shift:
+    """One worker's time on a submission."""
+
+    folder: SweepFolder
+    submission: Submission
+    entries: dict[str, dict[str, Any]]
+    place: Place
+    told: bool = False  # to stop
+    settled: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.lease_s = float(self.submission.resources["lease_s"])
+        owner = {"job": self.place.job, "restart": self.place.restart, "submission": self.submission.name}
+        self.claims = Claims(self.folder.path / "claims", owner, self.lease_s)
+        self.workshop: Any = None
+
+    def work(self) -> int:
+        """Claim and do runs until every run has ended or is in living hands; return the exit status."""
+        order = self.order_runs()
+        while True:
+            held = []
+            for run_id in order:
+                if self.told:
+                    break
+                if not self.try_run(run_id):
+                    held.append(run_id)
+            if self.told:
+                return 0 if self.is_all_settled(order) else STOPPED
+            # A holder that is seen to live keeps its run; one that is silent is watched for as long as a lease.
+            order = [run_id for run_id in held if not self.claims.is_seen_alive(run_id)]
+            if not order:
+                return 0
+            time.sleep(self.lease_s / BEATS_A_LEASE)
+
+    def order_runs(self) -> list[str]:
+        """Start every worker at another run, so that they seldom ask for the same one."""
+        run_ids = list(self.entries)
+        n_workers = max(1, self.submission.resources["gpus"]) * self.submission.resources["workers_per_gpu"]
+        worker = self.place.task * n_workers + self.place.local
+        n_all = n_workers * sum(array["n_tasks"] for array in self.submission.arrays)
+        first = worker * len(run_ids) // max(1, n_all) % len(run_ids)
+        return run_ids[first:] + run_ids[:first]
+
+    def is_all_settled(self, run_ids: list[str]) -> bool:
+        """Tell whether nothing is left to come back for."""
+        return all(self.is_settled(run_id) for run_id in run_ids)
+
+    def is_settled(self, run_id: str) -> bool:
+        """Tell whether a run is complete, or has failed in this very submission."""
+        if run_id in self.settled:
+            return True
+        run_dir = self.folder.run_dir(run_id)
+        if not is_complete(run_dir):
+            try:
+                record = read_record(run_dir)
+            except RecordError:
+                return False  # damaged: done again
+            if record is None or record.status not in ("failed", "timed_out"):
+                return False
+            if record.provenance.get("submission") != self.submission.name:
+                return False
+        self.settled.add(run_id)
+        return True
+
+    def try_run(self, run_id: str) -> bool:
+        """Do a run if nobody else does; False where another worker holds it."""
+        if self.is_settled(run_id):
+            return True
+        claim = self.claims.take(run_id)
+        if claim is None:
+            return False
+        if self.is_settled(run_id):  # published between the look and the claim
+            claim.end("settled before")
+            return True
+        try:
+            with Heart(claim, self.lease_s) as heart:
+                record = self.do_run(run_id, claim, heart)
+        except LostClaimError as error:
+            say(f"{error}; its work is dropped")
+            return False
+        except BaseException as error:
+            claim.end(f"{type(error).__name__}: {error}")
+            raise
+        claim.end(record.status)
+        say(f"run {run_id}: {record.status}{f' ({record.cause})' if record.cause else ''}")
+        return True
+
+    def do_run(self, run_id: str, claim: Claim, heart: Heart) -> Record:
+        """Do a claimed run, or give it up where too many workers died of it."""
+        deaths = [
+            attempt
+            for attempt in self.claims.history(run_id)
+            if attempt["ended"] is None
+            and attempt["claim"] < claim.number
+            and attempt.get("submission") == self.submission.name
+        ]
+        publish = partial(self.publish, claim)
+        if len(deaths) >= self.submission.resources["max_deaths"]:
+            where = ", ".join(str(attempt.get("job")) for attempt in deaths)
+            cause = f"its worker died {len(deaths)} times without a word (tasks {where}); too little memory?"
+            record = Record(run_id=run_id, status="failed", cause=cause, provenance=self.describe(run_id, claim))
+            publish(self.folder.run_dir(run_id), record)
+            return record
+        started = time.monotonic()
+        limit_min = self.submission.resources["timeout_min"]
+
+        def should_stop() -> bool:
+            heart.check()
+            if time.monotonic() - started > limit_min * 60:
+                raise RunTimedOutError(f"longer than resources.timeout_min={limit_min}")
+            return self.told
+
+        guard = Guard(should_stop, publish, partial(self.describe, run_id, claim), can_resume=True)
+        return self.execute(run_id, guard)
+
+    def execute(self, run_id: str, guard: Guard) -> Record:
+        """Train and evaluate one run."""
+        from causalmix.run.proxy import run_proxy
+        from causalmix.run.workshop import Workshop
+        from causalmix.sweep.worker import make_point
+
+        if self.workshop is None:
+            import torch
+
+            torch.set_num_threads(int(self.submission.resources["threads_per_worker"]))
+            self.workshop = Workshop()
+        point = make_point(self.entries[run_id], self.folder.sweep_id)
+        return run_proxy(point, self.folder.run_dir(run_id), self.workshop, guard)
+
+    def publish(self, claim: Claim, run_dir: Path, record: Record) -> None:
+        """Make a record the record, unless the claim was lost."""
+        claim.publish(run_dir / "record.json", encode_record(record))
+
+    def describe(self, run_id: str, claim: Claim) -> dict[str, Any]:
+        """Tell who did a run, and every attempt at it."""
+        return {
+            "submission": self.submission.name,
+            "job": self.place.job,
+            "claim": claim.number,
+            "attempts": self.claims.history(run_id),
+        }
+
+
+def main() -> int:
+    """Work for ``<sweep> <submission>``."""
+    place = Place.from_environment(dict(os.environ))
+    for key in set(os.environ) - set(clean_environment(os.environ)):
+        del os.environ[key]  # libraries that see SLURM's variables think themselves distributed
+    take_gpu(place.local)
+    sweep, name = Path(sys.argv[1]), sys.argv[2]
+    try:
+        submission = read_submission(sweep / "jobs" / f"{name}.json")
+        entries = read_points(sweep / "points" / submission.points)
+        shift = Shift(SweepFolder(sweep, submission.sweep_id), submission, entries, place)
+        hear_signals(shift)
+        time.sleep(place.task * GOLDEN % 1 * submission.jitter_s)  # evenly spread, the same every time
+        return shift.work()
+    except CausalMixError as error:
+        say(f"error: {error}")
+        return error.exit_status
+
+
+def hear_signals(shift: Shift) -> None:
+    """Let SIGTERM and SIGUSR1 tell the worker to stop after the step it is in."""
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        shift.told = True
+
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, tell)
+
+
+def take_gpu(local: int) -> None:
+    """Give the workers of a task its GPUs in turn."""
+    devices = [device for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
+    if len(devices) > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices[local % len(devices)]
+
+
+def say(text: str) -> None:
+    """Print a line into the task's log."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

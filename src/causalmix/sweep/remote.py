@@ -1,0 +1,135 @@
+"""A sweep on SLURM: reconcile with records and queue, submit what is missing, return, or wait for it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from tqdm import tqdm
+
+from causalmix.config import Config
+from causalmix.errors import RecordError, SweepError
+from causalmix.run.record import is_complete, read_record
+from causalmix.sweep import slurm
+from causalmix.sweep.claims import Claim, Claims
+from causalmix.sweep.folder import SweepFolder, write_points
+from causalmix.sweep.heart import Heart
+from causalmix.sweep.jobs import find_queued, list_tasks, submit_runs
+from causalmix.sweep.points import PlannedRun
+from causalmix.sweep.script import check_script, shape_tasks
+from causalmix.sweep.status import describe_failures, say
+
+LAUNCH = "launch"  # the claim of who submits; no run has this id
+LAUNCH_LEASE_S = 30.0
+POLL_S = 2.0
+ASK_EVERY = 8  # polls of the records for one question to the controller
+
+Lister = Callable[[list[PlannedRun]], list[dict[str, Any]]]
+
+
+def submit_missing(
+    folder: SweepFolder, runs: list[PlannedRun], config: Config, list_entries: Lister, must_wait: bool
+) -> None:
+    """Submit the runs that are neither complete nor in the hands of active tasks.
+
+    Parameters
+    ----------
+    folder : SweepFolder
+    runs : list of PlannedRun
+    config : Config
+        Of the sweep: where, and how much.
+    list_entries : callable
+        Makes rows of a table of points from runs.
+    must_wait : bool
+        Return when all have ended.
+
+    Raises
+    ------
+    SweepError
+        Where SLURM refuses, another launch is submitting, or (waiting) runs failed.
+    """
+    check_script(config.cluster)
+    slurm.check_site(config.cluster.partition, config.cluster.options or {})
+    claim = take_launch(folder)
+    try:
+        with Heart(claim, LAUNCH_LEASE_S):
+            _submit(folder, runs, config, list_entries)
+    finally:
+        claim.end("submitted")
+    if must_wait:
+        wait_for(folder, [run.run_id for run in runs])
+
+
+def take_launch(folder: SweepFolder) -> Claim:
+    """Claim the right to submit; a launch that died holds it no longer than its lease.
+
+    Raises
+    ------
+    SweepError
+        Where another launch of this sweep is at work, naming where.
+    """
+    claims = Claims(folder.path / "claims", lease_s=LAUNCH_LEASE_S)
+    while (claim := claims.take(LAUNCH)) is None:
+        if claims.is_seen_alive(LAUNCH):
+            holder = claims.history(LAUNCH)[-1]
+            raise SweepError(
+                f"another launch (on {holder['host']}, since {holder['started_at']}) submits the sweep {folder.path}; "
+                f"wait for it, or use another sweep_dir"
+            )
+        time.sleep(0.5)
+    return claim
+
+
+def _submit(folder: SweepFolder, runs: list[PlannedRun], config: Config, list_entries: Lister) -> None:
+    queued, tasks = find_queued(folder.path)
+    incomplete = [run for run in runs if not is_complete(folder.run_dir(run.run_id))]
+    missing = [run for run in incomplete if run.run_id not in queued]
+    say(
+        f"sweep {folder.path}: {len(runs)} runs, {len(runs) - len(incomplete)} complete, "
+        f"{len(incomplete) - len(missing)} in the hands of {len(tasks)} tasks, {len(missing)} to submit"
+    )
+    if not missing:
+        return
+    shape = shape_tasks(len(missing), config.cluster, config.resources, slurm.read_max_array())
+    points = write_points(folder, list_entries(missing))
+    submission = submit_runs(folder, points, len(missing), shape, config.cluster, config.resources)
+    ids = ", ".join(str(array["job_id"]) for array in submission.arrays)
+    say(f"submitted {shape.n_tasks} tasks as job {ids}; follow them: causalmix status {folder.path}")
+
+
+def wait_for(folder: SweepFolder, run_ids: list[str]) -> None:
+    """Wait until every run is complete, or nobody works on the rest any more.
+
+    Raises
+    ------
+    SweepError
+        Where runs failed, or their tasks ended without them.
+    """
+    left = set(run_ids)
+    interval_s = 0.5 if sys.stderr.isatty() else 30.0
+    with tqdm(total=len(run_ids), desc="runs", unit="run", mininterval=interval_s) as bar:
+        for poll in range(sys.maxsize):
+            is_asked = poll % ASK_EVERY == ASK_EVERY - 1
+            tasks = list_tasks(folder.path) if is_asked else None  # before the records: a task may end in between
+            done = {run_id for run_id in left if is_complete(folder.run_dir(run_id))}
+            left -= done
+            bar.update(len(done))
+            if not left or tasks == []:
+                break
+            if tasks:
+                counts = Counter(task.state.lower() for task in tasks)
+                bar.set_postfix_str(", ".join(f"{n} tasks {state}" for state, n in sorted(counts.items())))
+            time.sleep(POLL_S)
+    if left:
+        raise describe_failures(folder, {run_id: _find_cause(folder, run_id) for run_id in left}, len(run_ids))
+
+
+def _find_cause(folder: SweepFolder, run_id: str) -> str:
+    try:
+        record = read_record(folder.run_dir(run_id))
+    except RecordError as error:
+        return str(error)
+    return (record.cause or record.status) if record else f"its task ended without a word; see {folder.path / 'log'}"

@@ -1,0 +1,169 @@
+"""The batch script of a submission: how many tasks, how long, and the one command that each of them runs."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from causalmix.config import ClusterConfig, ResourcesConfig
+from causalmix.errors import ConfigError, name_some
+
+STOPPED = 85
+"""Exit status of a worker that was told to stop and has left work: the task wants to be queued again."""
+
+START_MIN = 5  # of a task's time: imports, and reading a pool that is not cached yet
+OWN_KEYS = {
+    "array": "resources.runs_per_task and cluster.max_running",
+    "time": "resources.time_min",
+    "gres": "resources.gpus",
+    "gpus": "resources.gpus",
+    "mem": "resources.memory_gb",
+    "cpus-per-task": "resources.cpus",
+    "partition": "cluster.partition",
+    "account": "cluster.account",
+    "qos": "cluster.qos",
+    "constraint": "cluster.constraint",
+    "signal": "cluster.grace_s",
+    "job-name": "nothing: the sweep is found by it",
+    "output": "nothing: logs lie in the sweep's folder",
+    "export": "cluster.setup",
+    "ntasks": "resources.workers_per_gpu",
+    "nodes": "nothing: a task is one node",
+}
+"""sbatch options that have a key of their own."""
+
+SECRET = re.compile(r"(?i)\b\w*(api_?key|token|secret|passw(or)?d)\w*\s*=")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a submission is cut into tasks and arrays.
+
+    Attributes
+    ----------
+    n_workers : int
+        Processes a task.
+    n_tasks : int
+    time_min : int
+        Time limit of a task.
+    arrays : tuple of int
+        Tasks of each array.
+    """
+
+    n_workers: int
+    n_tasks: int
+    time_min: int
+    arrays: tuple[int, ...]
+
+
+def shape_tasks(n_runs: int, cluster: ClusterConfig, resources: ResourcesConfig, max_array: int) -> Shape:
+    """Cut runs into tasks, and tasks into arrays that the site takes.
+
+    A limit on submitted tasks makes each of them longer instead of leaving runs out.
+    """
+    n_workers = max(1, resources.gpus) * resources.workers_per_gpu
+    wanted = math.ceil(n_runs / (resources.runs_per_task * n_workers))
+    n_tasks = min(wanted, cluster.max_submit or wanted)
+    runs_each = math.ceil(n_runs / (n_tasks * n_workers)) if n_tasks else 0
+    limit_min = min(runs_each, n_runs) * resources.timeout_min + START_MIN + math.ceil(cluster.grace_s / 60)
+    full, rest = divmod(n_tasks, max_array)
+    arrays = (max_array,) * full + ((rest,) if rest else ())
+    return Shape(n_workers, n_tasks, resources.time_min or limit_min, arrays)
+
+
+def list_array(n_tasks: int, cluster: ClusterConfig) -> str:
+    """Write an array as sbatch takes it."""
+    throttle = f"%{cluster.max_running}" if cluster.max_running else ""
+    return f"0-{n_tasks - 1}{throttle}"
+
+
+def render_script(name: str, sweep: Path, submission: str, shape: Shape, cluster: ClusterConfig, resources: Any) -> str:
+    """Write the batch script of a submission's first array; later ones change name and array on sbatch's command line.
+
+    Nothing in it depends on a run: workers read what to do from the sweep's folder. No value of the environment
+    stands in it, so it can be shown to anybody.
+    """
+    check_script(cluster)
+    directives = {
+        "job-name": f"{name}-0",
+        "array": list_array(shape.arrays[0], cluster),
+        "output": f"{str(sweep).replace('%', '%%')}/log/%x-%A_%a.txt",
+        "open-mode": "append",  # a task that is queued again goes on in the same file
+        "time": shape.time_min,
+        "nodes": 1,
+        "ntasks": shape.n_workers,
+        "cpus-per-task": resources.cpus or resources.threads_per_worker,
+        "mem": f"{math.ceil(resources.memory_gb * 1024)}M" if resources.memory_gb else None,
+        "gres": f"gpu:{resources.gpus}" if resources.gpus else None,
+        "partition": cluster.partition,
+        "account": cluster.account,
+        "qos": cluster.qos,
+        "constraint": cluster.constraint,
+        "signal": f"USR1@{cluster.grace_s}" if cluster.grace_s else None,
+        "requeue": True,
+        **(cluster.options or {}),
+    }
+    lines = ["#!/bin/bash"]
+    for key, value in directives.items():
+        if value is True:
+            lines.append(f"#SBATCH --{key}")
+        elif value is not None and value is not False:
+            lines.append(f"#SBATCH --{key}={quote_directive(key, str(value))}")
+    threads = resources.threads_per_worker
+    worker = [sys.executable, "-m", "causalmix.sweep.packed", str(sweep), submission]
+    lines += [
+        "",
+        *(f"module load {shlex.quote(module)}" for module in cluster.modules),
+        *cluster.setup,
+        f"export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} OPENBLAS_NUM_THREADS={threads}",
+        "export TOKENIZERS_PARALLELISM=false",
+        f"cd {shlex.quote(str(Path.cwd()))} || exit 2",
+        f"srun --kill-on-bad-exit=0 {shlex.join(worker)}",
+        "status=$?",
+        "# Told to stop with work left, or died: back into the queue. A cancelled job is not RUNNING any more.",
+        f'if [ "$status" -eq {STOPPED} ] || {{ [ "$status" -gt 2 ] && '
+        f'[ "${{SLURM_RESTART_COUNT:-0}}" -lt {cluster.restarts} ]; }}; then',
+        '  if [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)" = RUNNING ]; then',
+        '    scontrol requeue "$SLURM_JOB_ID" && sleep 60',
+        "  fi",
+        "fi",
+        'exit "$status"',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def check_script(cluster: ClusterConfig) -> None:
+    """Refuse settings that would break the script, or put a secret into it.
+
+    Raises
+    ------
+    ConfigError
+    """
+    wrong = []
+    options = cluster.options or {}
+    if not isinstance(options, dict):
+        raise ConfigError(f"cluster.options={options!r}: a mapping, as 'cluster.options={{nice: 100}}'")
+    for key in options:
+        if key in OWN_KEYS:
+            wrong.append(f"cluster.options.{key}: use {OWN_KEYS[key]}")
+        elif not re.fullmatch(r"[a-z][a-z0-9-]*", str(key)):
+            wrong.append(f"cluster.options.{key}: long names of sbatch's options, without dashes before them")
+    secrets = [line for line in [*cluster.setup, *map(str, options.values())] if SECRET.search(line)]
+    if secrets:
+        names = name_some(line.split("=")[0].strip() for line in secrets)
+        wrong.append(f"cluster.setup sets {names}: leave secrets in your environment, jobs inherit it")
+    wrong += [f"cluster.modules: {module!r}" for module in cluster.modules if "\n" in module]
+    if wrong:
+        raise ConfigError("; ".join(wrong))
+
+
+def quote_directive(key: str, value: str) -> str:
+    """Quote a directive's value for sbatch's own parser."""
+    if "\n" in value or '"' in value or "\\" in value:
+        raise ConfigError(f"{key}={value!r}: no line break, double quote or backslash can stand in a batch script")
+    return value if re.fullmatch(r"[\w./:,@%+=\[\]-]+", value) else f'"{value}"'

@@ -1,0 +1,157 @@
+"""SLURM's commands: the few that are needed, with errors that say what this site would take."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from causalmix.errors import SweepError, name_some, nearest_name
+
+FOREIGN = re.compile(r"(SLURM|SBATCH|SRUN|SALLOC|PMI|PMIX)_")
+"""Variables of a job or of SLURM's commands; ``SLURM_CONF`` alone says where the cluster is."""
+
+DEFAULT_MAX_ARRAY = 1001  # SLURM's own
+ACTIVE = ("PENDING", "RUNNING", "SUSPENDED", "CONFIGURING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "SIGNALING")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a job array, as squeue lists it."""
+
+    job_id: str
+    name: str
+    state: str
+    reason: str
+
+
+def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Drop what belongs to another job: a variable left from it would quietly change the new one."""
+    return {key: value for key, value in environment.items() if key == "SLURM_CONF" or not FOREIGN.match(key)}
+
+
+def ask(*command: str, timeout_s: float = 60.0) -> str:
+    """Run one of SLURM's commands and return what it printed.
+
+    Raises
+    ------
+    SweepError
+        Where it is not installed, does not answer or refuses.
+    """
+    try:
+        ended = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            env=clean_environment(os.environ),
+            stdin=subprocess.DEVNULL,
+        )
+    except FileNotFoundError:
+        raise SweepError(f"{command[0]} is not here: cluster=slurm needs SLURM's commands; use cluster=local") from None
+    except subprocess.TimeoutExpired:
+        raise SweepError(f"{command[0]} gave no answer within {timeout_s:.0f} s: is the controller up?") from None
+    if ended.returncode:
+        said = " ".join(line.strip() for line in ended.stderr.splitlines() if line.strip())
+        raise SweepError(f"{command[0]} refused: {said or f'exit status {ended.returncode}'}")
+    return ended.stdout
+
+
+def is_available() -> bool:
+    """Tell whether sbatch is here and its controller answers."""
+    if not shutil.which("sbatch"):
+        return False
+    try:
+        return bool(list_partitions())
+    except SweepError:
+        return False
+
+
+def list_partitions() -> list[str]:
+    """Name the partitions of this site, the default one first."""
+    names = ask("sinfo", "--noheader", "--format=%P", timeout_s=15).split()
+    return [name.rstrip("*") for name in sorted(dict.fromkeys(names), key=lambda name: not name.endswith("*"))]
+
+
+def list_options() -> list[str]:
+    """Name sbatch's long options, as this version of it lists them."""
+    return sorted(set(re.findall(r"--([a-z][a-z0-9-]+)", ask("sbatch", "--help"))))
+
+
+def read_max_array() -> int:
+    """Read how many tasks an array may have."""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
+    return int(found.group(1)) if found else DEFAULT_MAX_ARRAY
+
+
+def submit(script: Path, name: str, array: str, extra: Mapping[str, str]) -> str:
+    """Submit one array and return its job id.
+
+    Parameters
+    ----------
+    script : Path
+    name : str
+        Unique to the array: the job is found by it where its id was lost.
+    array : str
+        As ``0-99%10``.
+    extra : mapping
+        Environment variables for the job, beside the cleaned ones of here.
+    """
+    exported = ",".join(["ALL", *(f"{key}={value}" for key, value in extra.items())])
+    try:
+        said = ask(
+            "sbatch", "--parsable", f"--job-name={name}", f"--array={array}", f"--export={exported}", str(script)
+        )
+    except SweepError:
+        found = find_ids([name]).get(name)  # a controller under load may take a job and lose its answer
+        if found:
+            return found
+        raise
+    return said.strip().splitlines()[-1].split(";")[0]
+
+
+def list_tasks(names: Iterable[str]) -> list[Task]:
+    """List the tasks of named jobs that wait or run, in one question."""
+    wanted = list(names)
+    if not wanted:
+        return []
+    lines = ask("squeue", "--noheader", "--array", "--format=%F|%j|%T|%r", f"--name={','.join(wanted)}").splitlines()
+    tasks = [Task(*line.strip().split("|", 3)) for line in lines if line.count("|") >= 3]
+    return [task for task in tasks if task.state in ACTIVE]
+
+
+def find_ids(names: Iterable[str]) -> dict[str, str]:
+    """Find the job ids of named jobs that wait or run."""
+    return {task.name: task.job_id for task in list_tasks(names)}
+
+
+def check_site(partition: str | None, options: Iterable[str]) -> None:
+    """Refuse a partition or an option that this site does not have.
+
+    Raises
+    ------
+    SweepError
+        Naming every valid one.
+    """
+    wrong = []
+    partitions = list_partitions()
+    for name in (partition or "").split(","):
+        if name and name not in partitions:
+            wrong.append(
+                f"cluster.partition={name}{nearest_name(name, partitions)}; this site has: {', '.join(partitions)}"
+            )
+    given = list(options)
+    if given:
+        known = list_options()
+        for name in given:
+            if name not in known:
+                wrong.append(
+                    f"cluster.options.{name}{nearest_name(name, known)}; sbatch takes: {name_some(known, len(known))}"
+                )
+    if wrong:
+        raise SweepError("; ".join(wrong))

@@ -1,0 +1,225 @@
+"""Real slurmctld and slurmd on one node: sweeps, preemption, kills, cancelling; results as without any of it.
+
+The cluster is the one of ``SLURM_CONF`` where slurm/up made it, else one that is started here where SLURM is installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from causalmix.run.record import Record, read_record
+from causalmix.sweep import slurm
+from causalmix.sweep.jobs import list_submissions, list_tasks
+from causalmix.sweep.status import read_status
+from tests.tiny import ROOT, TINY, launch
+
+pytestmark = pytest.mark.slow
+CANARY = "canary-81c3"
+LONG = ["train.n_samples=300", "train.n_epochs=100", "mixture=natural", "seed=3"]  # 2,600 steps, some ten seconds
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Path]:
+    """Folder of a running one-node cluster."""
+    given = os.environ.get("SLURM_CONF")
+    if given and slurm.is_available():
+        yield Path(given).parent
+        return
+    if os.geteuid() or not all(shutil.which(name) for name in ("slurmctld", "slurmd", "munged")):
+        pytest.skip("slurmctld is not installed, or we are not root: slurm/install, then slurm/up DIR")
+    folder = Path(tempfile.mkdtemp(prefix="cluster-", dir="/tmp"))  # short: a socket's path has 108 bytes
+    try:
+        subprocess.run([ROOT / "slurm/up", folder], check=True, capture_output=True)
+        os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
+        yield folder
+    finally:
+        subprocess.run([ROOT / "slurm/down", folder], check=False)
+        os.environ.pop("SLURM_CONF", None)
+        if given:
+            os.environ["SLURM_CONF"] = given
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def empty_queue(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leave no job behind."""
+    monkeypatch.setenv("WANDB_API_KEY", CANARY)
+    yield
+    ids = {line for line in slurm.ask("squeue", "--noheader", "--format=%A").split() if line}
+    if ids:
+        slurm.ask("scancel", "--signal=KILL", "--full", *ids)
+        slurm.ask("scancel", *ids)
+        wait_until(lambda: not slurm.ask("squeue", "--noheader").strip())
+
+
+def sweep_on(kind: str, outputs: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    where = [f"cluster={kind}", f"sweep_dir={folder}", f"outputs={outputs}"]
+    quick = ["cluster.jitter_s=0", "resources.lease_s=6"]
+    ended = launch("-m", *TINY, *where, *quick, *arguments)
+    assert ended.returncode == 0, ended.stderr
+    return ended
+
+
+def wait_until(condition: Callable[[], Any], timeout_s: float = 150) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"nothing within {timeout_s} s")
+
+
+def read_only(folder: Path) -> Record | None:
+    """Read the record of a sweep's only run."""
+    paths = list(folder.glob("runs/*/record.json"))
+    return read_record(paths[0].parent) if paths else None
+
+
+def is_complete(folder: Path) -> Record | None:
+    record = read_only(folder)
+    return record if record and record.status == "complete" else None
+
+
+def keep_results(record: Record) -> dict[str, Any]:
+    """Keep what settings alone decide."""
+    return {
+        name: value
+        for name, value in record.row.items()
+        if name not in ("started_at", "wall_s", "device_s", "git_sha", "sweep_id")
+    }
+
+
+def read_all(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read the results of a sweep's runs."""
+    records = [read_record(path.parent) for path in folder.glob("runs/*/record.json")]
+    return {record.run_id: keep_results(record) for record in records if record}
+
+
+def trains(folder: Path) -> bool:
+    return any(path.stat().st_size for path in folder.glob("runs/*/metrics.jsonl"))
+
+
+def find_worker(folder: Path) -> int:
+    """Find the worker's process: the python that srun started, not srun."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"causalmix.sweep.packed" in words and str(folder).encode() in words and b"srun" not in words[0]:
+            return int(path.parent.name)
+    raise AssertionError("no worker")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster: Path, tiny_outputs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Results of the long run, alone on this machine."""
+    folder = tmp_path_factory.mktemp("quiet") / "sweep"
+    sweep_on("local", tiny_outputs, folder, *LONG)
+    record = is_complete(folder)
+    assert record
+    return keep_results(record)
+
+
+def test_a_sweep_on_slurm_is_the_sweep_on_this_machine(cluster: Path, tiny_outputs: Path, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    sweep_on("local", tiny_outputs, here, "seed=range(6)")
+    planned = sweep_on("slurm", tiny_outputs, there, "seed=range(6)", "resources.runs_per_task=2", "plan=true")
+    assert "tasks      3 of at most" in planned.stdout
+    assert not there.exists()
+    submitted = sweep_on("auto", tiny_outputs, there, "seed=range(6)", "resources.runs_per_task=2")
+    assert "6 to submit" in submitted.stderr
+    again = sweep_on("slurm", tiny_outputs, there, "seed=range(6)", "cluster.wait=true")
+    assert "0 to submit" in again.stderr
+    results = [read_all(folder) for folder in (here, there)]
+    assert len(results[0]) == 6
+    assert results[0] == results[1]
+    wait_until(lambda: not list_tasks(there))
+    status = read_status(there)
+    assert status.by_status == {"complete": 6}
+    assert status.attempts == 6
+    assert status.tasks == {}
+    for path in there.rglob("*"):
+        assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path
+
+
+def test_a_preempted_run_goes_on_bitwise(
+    cluster: Path, tiny_outputs: Path, tmp_path: Path, undisturbed: dict[str, Any]
+) -> None:
+    folder = tmp_path / "sweep"
+    sweep_on("slurm", tiny_outputs, folder, *LONG)
+    wait_until(lambda: trains(folder))
+    urgent = tmp_path / "urgent.sh"
+    urgent.write_text("#!/bin/bash\nsleep 1\n")
+    slurm.ask("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", str(urgent))
+    record = wait_until(lambda: is_complete(folder))
+    assert keep_results(record) == undisturbed
+    attempts = record.provenance["attempts"]
+    assert [attempt["ended"] for attempt in attempts] == ["preempted", None]
+    assert [attempt["restart"] for attempt in attempts] == [0, 1]
+    metrics = [json.loads(line)["step"] for line in next(folder.glob("runs/*/metrics.jsonl")).read_text().splitlines()]
+    assert metrics == sorted(set(metrics))
+    assert metrics[-1] == 2600
+    assert not list(folder.glob("runs/*/checkpoint")), "there to be resumed from alone"
+
+
+def test_a_killed_worker_comes_back_and_its_run_is_reclaimed_once(
+    cluster: Path, tiny_outputs: Path, tmp_path: Path, undisturbed: dict[str, Any]
+) -> None:
+    folder = tmp_path / "sweep"
+    sweep_on("slurm", tiny_outputs, folder, *LONG, "train.checkpoint_every=200")
+    wait_until(lambda: list(folder.glob("runs/*/checkpoint/step-*")))
+    os.kill(find_worker(folder), signal.SIGKILL)
+    record = wait_until(lambda: is_complete(folder))
+    assert keep_results(record) == undisturbed
+    assert [attempt["ended"] for attempt in record.provenance["attempts"]] == [None, None]
+    assert record.provenance["claim"] == 2
+
+
+def test_a_controller_that_dies_and_comes_back_costs_nothing(
+    cluster: Path, tiny_outputs: Path, tmp_path: Path, undisturbed: dict[str, Any]
+) -> None:
+    folder = tmp_path / "sweep"
+    sweep_on("slurm", tiny_outputs, folder, *LONG)
+    wait_until(lambda: trains(folder))
+    os.kill(int((cluster / "pid/slurmctld").read_text()), signal.SIGKILL)
+    assert read_status(folder).by_status == {"running": 1}, "records and heartbeats need no controller"
+    subprocess.run(["slurmctld", "-f", cluster / "slurm.conf"], check=True)
+    record = wait_until(lambda: is_complete(folder))
+    assert keep_results(record) == undisturbed
+    assert len(record.provenance["attempts"]) == 1
+    wait_until(lambda: not list_tasks(folder))
+
+
+def test_what_is_cancelled_stays_cancelled_and_can_go_on(
+    cluster: Path, tiny_outputs: Path, tmp_path: Path, undisturbed: dict[str, Any]
+) -> None:
+    folder = tmp_path / "sweep"
+    sweep_on("slurm", tiny_outputs, folder, *LONG)
+    wait_until(lambda: trains(folder))
+    said = launch("cancel", str(folder), module="causalmix.cli")
+    assert "tasks cancelled: 1 running" in said.stdout, said.stderr
+    wait_until(lambda: not list_tasks(folder))
+    time.sleep(8)  # longer than a requeued task would wait
+    assert not list_tasks(folder)
+    record = read_only(folder)
+    assert record is None or record.status == "preempted"
+    sweep_on("slurm", tiny_outputs, folder, *LONG)
+    assert len(list_submissions(folder)) == 2
+    record = wait_until(lambda: is_complete(folder))
+    assert keep_results(record) == undisturbed
+    logs = launch("logs", str(next(folder.glob("runs/*"))), module="causalmix.cli").stdout
+    assert "attempt 2" in logs
+    assert ": complete" in logs
