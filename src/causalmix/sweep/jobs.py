@@ -48,7 +48,7 @@ class Submission:
     resources: dict[str, Any]
     sweep_id: str
     jitter_s: float = 0.0
-    created_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    created_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="microseconds"))
     format: int = FORMAT
 
     def write(self, sweep: Path) -> None:
