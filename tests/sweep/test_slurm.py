@@ -205,7 +205,7 @@ def test_a_plan_counts_and_submits_nothing(fake: Path, tmp_path: Path) -> None:
     config = make_config(resources={"gpus": 1, "timeout_min": 30})
     said = make_plan(folder, list_runs(folder.path, 45), config, is_remote=True).render()
     assert "45 asked for, 0 complete, 45 to do" in said
-    assert "6 of at most 247 min, 1 worker(s) each, in arrays of 4 + 2" in said
+    assert "6 of at most 247 min, 1 worker(s) each; arrays: 1 of 4 tasks and 1 of 2 tasks" in said
     assert "At most 22.5 GPU-hours" in said
     assert "#SBATCH --gres=gpu:1" in said
     assert not folder.path.exists()
