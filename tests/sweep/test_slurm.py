@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import subprocess
 import sys
 from collections import Counter
@@ -24,22 +23,6 @@ from causalmix.sweep.status import read_status
 from causalmix.sweep.submit import refuse_active_jobs, takes_slurm
 from tests.sweep.submitting import list_runs, make_config, submit
 from tests.tiny import ROOT, make_environment
-
-
-@pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """SLURM's commands on PATH, and the folder of their state."""
-    state, commands = tmp_path / "fake", tmp_path / "bin"
-    state.mkdir()
-    commands.mkdir()
-    for name in ("sbatch", "squeue", "scancel", "sinfo", "scontrol"):
-        script = commands / name
-        script.write_text(f"#!{sys.executable}\n{(ROOT / 'tests/sweep/fake_slurm.py').read_text()}")
-        script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("FAKE_SLURM", str(state))
-    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    return state
 
 
 def list_calls(fake: Path, name: str) -> list[list[str]]:
@@ -205,7 +188,7 @@ def test_a_plan_counts_and_submits_nothing(fake: Path, tmp_path: Path) -> None:
     config = make_config(resources={"gpus": 1, "timeout_min": 30})
     said = make_plan(folder, list_runs(folder.path, 45), config, is_remote=True).render()
     assert "45 asked for, 0 complete, 45 to do" in said
-    assert "6 of at most 247 min, 1 worker(s) each, in arrays of 4 + 2" in said
+    assert "6 of at most 247 min, 1 worker(s) each; arrays: 1 of 4 tasks and 1 of 2 tasks" in said
     assert "At most 22.5 GPU-hours" in said
     assert "#SBATCH --gres=gpu:1" in said
     assert not folder.path.exists()

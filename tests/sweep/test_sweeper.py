@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from causalmix.config import register_schemas
 from causalmix.errors import ConfigError
-from hydra_plugins.causalmix_sweeper.sweeper import CausalMixSweeper
+from hydra_plugins.causalmix_sweeper.sweeper import CausalMixSweeper, merge_values
 from tests.tiny import ROOT, TINY
 
 
@@ -76,6 +76,28 @@ def test_values_reach_inside_a_swept_group(sweeper: CausalMixSweeper) -> None:
 def test_mixtures_by_hand_are_whole_values(sweeper: CausalMixSweeper) -> None:
     points, _ = expand(sweeper, "mixture=fixed", "mixture.weights={math: .5, coding: .5},{safety: 1}")
     assert [point["mixture"]["weights"] for point in points] == [{"math": 0.5, "coding": 0.5}, {"safety": 1}]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["seed=range(3)", "train.lr_peak=1,2e-3"],  # an integer for a float
+        ["model.path=null,x", "evaluate.limit=null,3", "replicate=0,1"],
+        ["cluster.modules=[a],[b,c]", "tracker.mode=offline,online"],
+        ["mixture=fixed", "mixture.weights={math: .5},{safety: 1}", "seed=1,2"],
+    ],
+)
+def test_merging_at_once_is_merging_one_by_one(
+    sweeper: CausalMixSweeper, monkeypatch: pytest.MonkeyPatch, overrides: list[str]
+) -> None:
+    points, _ = expand(sweeper, *overrides)
+    monkeypatch.setattr(
+        "hydra_plugins.causalmix_sweeper.sweeper.merge_all",
+        lambda base, combinations: [merge_values(base, values) for values in combinations],
+    )
+    slow, _ = expand(sweeper, *overrides)
+    assert points == slow
+    assert repr(points) == repr(slow), "types too"
 
 
 def test_512_points_are_composed_in_seconds(sweeper: CausalMixSweeper) -> None:

@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import statistics
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,10 +63,11 @@ class Plan:
         queued = f"{self.n_queued} in the queue, " if self.n_queued else ""
         lines = [f"runs       {self.n_runs} asked for, {self.n_complete} complete, {queued}{self.n_missing} to do"]
         if self.shape is not None:
-            arrays = " + ".join(map(str, self.shape.arrays)) or "none"
+            sizes = Counter(self.shape.arrays)
+            arrays = " and ".join(f"{n} of {size} tasks" for size, n in sizes.items()) or "none"
             lines.append(
                 f"tasks      {self.shape.n_tasks} of at most {self.shape.time_min} min, {self.shape.n_workers} "
-                f"worker(s) each, in arrays of {arrays}"
+                f"worker(s) each; arrays: {arrays}"
             )
         lines.append(f"time       {self._describe_time()}")
         lines.append(f"disk       {self._describe_disk()}")

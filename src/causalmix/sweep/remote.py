@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from causalmix.config import Config
-from causalmix.errors import RecordError, SweepError
+from causalmix.errors import RecordError, SweepError, name_some
 from causalmix.run.record import is_complete, read_record
 from causalmix.sweep import slurm
 from causalmix.sweep.claims import Claim, Claims
@@ -96,7 +96,7 @@ def _submit(folder: SweepFolder, runs: list[PlannedRun], config: Config, list_en
     shape = shape_tasks(len(missing), config.cluster, config.resources, slurm.read_max_array())
     points = write_points(folder, list_entries(missing))
     submission = submit_runs(folder, points, len(missing), shape, config.cluster, config.resources)
-    ids = ", ".join(str(array["job_id"]) for array in submission.arrays)
+    ids = name_some(array["job_id"] for array in submission.arrays)
     say(f"submitted {shape.n_tasks} tasks as job {ids}; follow them: causalmix status {folder.path}")
 
 

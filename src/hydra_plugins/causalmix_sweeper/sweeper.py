@@ -1,7 +1,8 @@
 """The sweeper behind ``launch.py -m``: compose once a choice of groups, merge values, run what is missing."""
 
+import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,9 +92,42 @@ class CausalMixSweeper(Sweeper):
             base = loader.load_sweep_config(self.config, list(composed_from))
             with open_dict(base):
                 base.pop("hydra", None)
-            for values in itertools.product(*by_value):
-                points.append(merge_values(base, values))
+            points += merge_all(base, itertools.product(*by_value))
         return points, sorted(swept)
+
+
+def merge_all(base: DictConfig, combinations: Iterable[tuple[str, ...]]) -> list[dict[str, Any]]:
+    """Merge each combination of ``key=value`` strings into a composed config.
+
+    Copying a typed config costs twenty times as much as the merge. So where nothing refers to anything else, the
+    config is resolved once, one typed copy checks and converts the values, and points share what they have in common.
+    """
+    if "${" in str(OmegaConf.to_container(base, resolve=False)):
+        return [merge_values(base, values) for values in combinations]
+    plain, typed = resolve(base), base.copy()
+    parser = OverridesParser.create()
+    parse = functools.cache(lambda text: parser.parse_overrides([text])[0])
+    points = []
+    for values in combinations:
+        overrides = [parse(text) for text in values]
+        given = [override.value() for override in overrides]
+        if any(isinstance(value, dict) or "${" in str(value) for value in given):  # merges, or refers to others
+            points.append(merge_values(base, values))
+            continue
+        point = plain
+        for override, value in zip(overrides, given):
+            key = override.key_or_group
+            OmegaConf.update(typed, key, value)
+            found = OmegaConf.select(typed, key)
+            point = put(point, key.split("."), OmegaConf.to_container(found) if OmegaConf.is_config(found) else found)
+        points.append(point)
+    return points
+
+
+def put(values: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    """Return a mapping with one value changed; what lies beside its path is shared, not copied."""
+    inner = value if len(path) == 1 else put(values[path[0]], path[1:], value)
+    return {**values, path[0]: inner}
 
 
 def merge_values(base: DictConfig, values: tuple[str, ...]) -> dict[str, Any]:
