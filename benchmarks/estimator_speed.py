@@ -4,7 +4,7 @@ The peer cross-fits LightGBM for outcome and treatment inside econml and grows 1
 thread and all cores. Ours cross-fits once, outside, on one thread, and grows 1000 trees by the cheaper criterion,
 or fits the Gaussian process. All are judged by the out-of-fold R-loss on one set of residuals, of the known truth.
 
-    python benchmarks/estimator_speed.py [--full] [--repetitions N] [--json FILE]
+    python benchmarks/estimator_speed.py [--full] [--repetitions N] [--cells K=3] [--json FILE]
 """
 
 from __future__ import annotations
@@ -79,6 +79,8 @@ def main() -> None:
     print(f"{'K':>3} {'estimator':36} {'seconds':>18} {'times faster':>12} {'R-loss over the truth':>22}")
     rows = []
     for n_domains in DOMAINS:
+        if options.cells not in f"K={n_domains}":
+            continue
         arms: dict[str, Callable[[Roles], Predict]] = {
             "econml, one thread": lambda roles: fit_peer(roles, 1),
             "econml, all cores": lambda roles: fit_peer(roles, -1),
