@@ -41,7 +41,7 @@ FAMILIES: dict[str, Family] = {
     "causal_forest": Family(fit_forest, True, lambda K, d, cfg: max(40, 4 * (K + 1))),
     "linear_dml": Family(fit_linear, True, lambda K, d, cfg: max(20, 2 * K * count_polynomial(d, cfg.degree))),
     "constant_dml": Family(fit_constant, True, lambda K, d, cfg: max(20, 2 * (K + 1))),
-    "varying_coefficient_gp": Family(fit_process, True, lambda K, d, cfg: max(20, 2 * (K + 1))),
+    "varying_coefficient_gp": Family(fit_process, True, lambda K, d, cfg: max(20, 2 * (K + 1), 3 * d)),
     "own_state": Family(fit_own_state, True, lambda K, d, cfg: max(20, 2 * (K + max(1, d // K)))),
     "no_orthogonalisation": Family(fit_surface, True, lambda K, d, cfg: max(40, 2 * (K + d))),
     "no_covariates": Family(fit_constant, False, lambda K, d, cfg: max(20, 2 * (K + 1))),

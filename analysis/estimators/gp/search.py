@@ -15,6 +15,7 @@ Floats = NDArray[np.float64]
 Chosen = tuple[int, ...]  # candidates of one model
 
 MAX_STEPS = 6
+MOST_COEFFICIENTS = 96  # of one set: with many domains a step is many coefficients
 N_EXTENDED = 30  # best sets that one step more is tried on
 N_PARENTS = 3  # steps that others are nested in
 GIVE_UP = 4.0  # a size whose best set is this far, in logs, below the best of all ends the search
@@ -71,10 +72,11 @@ def search_steps(gram: Gram, variance: float, n_simple: int) -> list[tuple[Chose
     """
     n = len(gram.vector) // gram.width
     counts = (n_simple, n - n_simple)
+    n_most = max(1, min(MAX_STEPS, n_simple, MOST_COEFFICIENTS // gram.width))
     scored: list[tuple[Chosen, float]] = [((), gram.log_evidence + log(1.0 - PRIOR_MORE))]
     sets: list[Chosen] = [(i,) for i in range(n_simple)]
     best = scored[0][1]
-    for size in range(1, min(MAX_STEPS, n_simple) + 1):
+    for size in range(1, n_most + 1):
         found = _score(gram, sets, variance, counts)
         scored += found
         leading = _lead(found)
@@ -84,7 +86,7 @@ def search_steps(gram: Gram, variance: float, n_simple: int) -> list[tuple[Chose
         sets = _extend([chosen for chosen, _ in (found if size == 1 else leading)], range(n_simple))
     leading = _lead(scored)
     while n > n_simple:
-        grown = _extend([chosen for chosen, _ in leading if len(chosen) < MAX_STEPS], range(n_simple, n))
+        grown = _extend([chosen for chosen, _ in leading if len(chosen) < n_most], range(n_simple, n))
         found = _score(gram, [chosen for chosen in grown if chosen], variance, counts)
         scored += found
         leading = _lead(found)
