@@ -186,6 +186,8 @@ def test_known_keys_are_those_of_both_schemas() -> None:
         (["seed=-1"], ["seed=-1: 0 or more"]),
         (["train.n_samples=0", "job=x"], ["train.n_samples=0: 1 or more", "job=x"]),  # all of them at once
         (["job=study"], ["job=study needs study.targets, study.policies"]),
+        (["experiment=demo", "plan=true"], ["plan=true with job=study"]),
+        (["resources.time_min=0"], ["resources.time_min=0: 1 or more"]),
         (["experiment=demo", "study.n_seeds=1"], ["study.n_seeds=1: 2 or more"]),
         (["experiment=demo", "study.shares=[equal]"], ["study.shares=['equal']: equal and natural"]),
         (["experiment=demo", "study.confirm_sizes=[2,2]"], ["study.confirm_sizes=[2, 2]: different"]),

@@ -169,6 +169,7 @@ def test_a_preempted_run_goes_on_bitwise(
     attempts = record.provenance["attempts"]
     assert [attempt["ended"] for attempt in attempts] == ["preempted", None]
     assert [attempt["restart"] for attempt in attempts] == [0, 1]
+    assert record.provenance["earlier_s"] > 0
     metrics = [json.loads(line)["step"] for line in next(folder.glob("runs/*/metrics.jsonl")).read_text().splitlines()]
     assert metrics == sorted(set(metrics))
     assert metrics[-1] == 2600

@@ -60,6 +60,15 @@ def test_complete_runs_are_not_submitted(fake: Path, tmp_path: Path) -> None:
     assert len(list_calls(fake, "sbatch")) == 1
 
 
+def test_what_failed_is_submitted_again_while_other_tasks_go_on(fake: Path, tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    submit(sweep, 5)
+    name = list_submissions(sweep)[0].name
+    write_record(sweep / "runs" / "run3", Record("run3", "failed", cause="a fault", provenance={"submission": name}))
+    submit(sweep, 5)
+    assert list_submissions(sweep)[1].n_runs == 1
+
+
 def test_a_launch_killed_between_sbatch_and_saving_the_id_leaves_no_orphan(fake: Path, tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     (fake / "behave").write_text("kill-launcher")
@@ -125,11 +134,20 @@ def test_auto_takes_slurm_where_it_answers(fake: Path, monkeypatch: pytest.Monke
         slurm.list_partitions()
 
 
-def test_a_sweep_that_the_cluster_works_on_is_not_run_here(fake: Path, tmp_path: Path) -> None:
+def test_a_sweep_that_the_cluster_works_on_is_not_run_here(
+    fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = submit(tmp_path / "sweep", 8)
     with pytest.raises(SweepError, match=r"1 tasks on the cluster .*causalmix cancel"):
         refuse_active_jobs(folder)
     refuse_active_jobs(SweepFolder(tmp_path / "other", "s2"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    refuse_active_jobs(folder)  # nobody shows life
+    claim = Claims(folder.path / "claims").take("run1")
+    assert claim is not None
+    claim.beat()
+    with pytest.raises(SweepError, match="1 workers elsewhere"):
+        refuse_active_jobs(folder)
 
 
 def test_waiting_ends_when_nobody_works_on_the_rest(

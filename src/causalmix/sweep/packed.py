@@ -164,8 +164,23 @@ class Shift:
                 raise RunTimedOutError(f"longer than resources.timeout_min={limit_min}")
             return self.told
 
-        guard = Guard(should_stop, publish, partial(self.describe, run_id, claim), can_resume=True)
+        earlier_s = self.read_earlier(run_id)
+
+        def describe() -> dict[str, Any]:
+            return {**self.describe(run_id, claim), "earlier_s": earlier_s}
+
+        guard = Guard(should_stop, publish, describe, can_resume=True)
         return self.execute(run_id, guard)
+
+    def read_earlier(self, run_id: str) -> float:
+        """Read the seconds that attempts which were told to stop have spent; of a death nobody knows."""
+        try:
+            record = read_record(self.folder.run_dir(run_id))
+        except RecordError:
+            return 0.0
+        if record is None or record.status != "preempted":
+            return 0.0
+        return float(record.provenance.get("earlier_s", 0.0)) + float(record.provenance.get("wall_s", 0.0))
 
     def execute(self, run_id: str, guard: Guard) -> Record:
         """Train and evaluate one run."""

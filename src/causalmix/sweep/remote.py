@@ -86,7 +86,7 @@ def take_launch(folder: SweepFolder) -> Claim:
 def _submit(folder: SweepFolder, runs: list[PlannedRun], config: Config, list_entries: Lister) -> None:
     queued, tasks = find_queued(folder.path)
     incomplete = [run for run in runs if not is_complete(folder.run_dir(run.run_id))]
-    missing = [run for run in incomplete if run.run_id not in queued]
+    missing = [run for run in incomplete if run.run_id not in queued or has_failed(folder, run.run_id)]
     say(
         f"sweep {folder.path}: {len(runs)} runs, {len(runs) - len(incomplete)} complete, "
         f"{len(incomplete) - len(missing)} in the hands of {len(tasks)} tasks, {len(missing)} to submit"
@@ -98,6 +98,15 @@ def _submit(folder: SweepFolder, runs: list[PlannedRun], config: Config, list_en
     submission = submit_runs(folder, points, len(missing), shape, config.cluster, config.resources)
     ids = name_some(array["job_id"] for array in submission.arrays)
     say(f"submitted {shape.n_tasks} tasks as job {ids}; follow them: causalmix status {folder.path}")
+
+
+def has_failed(folder: SweepFolder, run_id: str) -> bool:
+    """Tell whether a run failed in a submission: its tasks may still be active, but they will not try it again."""
+    try:
+        record = read_record(folder.run_dir(run_id))
+    except RecordError:
+        return False
+    return record is not None and record.status in ("failed", "timed_out") and "submission" in record.provenance
 
 
 def wait_for(folder: SweepFolder, run_ids: list[str]) -> None:

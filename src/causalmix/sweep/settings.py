@@ -84,6 +84,8 @@ def check_settings(plain: dict[str, Any]) -> None:
             wrong.append(f"{key}={value}: {least} or more")
     if is_study:
         wrong += check_study(plain["study"])
+    if is_study and plain["plan"]:
+        wrong.append("plan=true with job=study: a plan is of one sweep; leave the experiment out")
     if wrong:
         raise ConfigError("; ".join(wrong))
 

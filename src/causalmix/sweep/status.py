@@ -32,7 +32,7 @@ class SweepStatus:
     examples : dict of str to str
         A run of each cause, to look at.
     wall_s, device_h : float
-        Seconds of all complete runs together; hours of the devices they held.
+        Seconds of all complete runs together; hours of the devices they held, interrupted attempts included.
     attempts : int
         Claims of all runs: more than runs where work was interrupted. 0 for sweeps without a cluster.
     rate_h : float or None
@@ -106,7 +106,8 @@ def read_status(sweep: Path) -> SweepStatus:
         counts[record.status] += 1
         if record.status == "complete":
             status.wall_s += float(record.row["wall_s"])
-            status.device_h += float(record.row.get("device_s", record.row["wall_s"])) / 3600
+            device_s = float(record.row.get("device_s", record.row["wall_s"]))
+            status.device_h += (device_s + float(record.provenance.get("earlier_s", 0.0))) / 3600
             ends.append((sweep / "runs" / run_id / "record.json").stat().st_mtime)
         else:
             causes.append((record.cause or record.status, run_id))

@@ -13,7 +13,7 @@ from causalmix.sweep import slurm
 from causalmix.sweep.folder import SweepFolder, find_sweep, hold_lock, open_sweep, write_points
 from causalmix.sweep.plan import make_plan
 from causalmix.sweep.points import Inputs, PlannedRun, find_base, identify, plan_runs, read_git_sha, to_config
-from causalmix.sweep.status import describe_failures, say
+from causalmix.sweep.status import describe_failures, read_life, say
 
 
 def run_sweep(
@@ -98,10 +98,14 @@ def refuse_active_jobs(folder: SweepFolder) -> None:
         return
     from causalmix.sweep.jobs import list_tasks
 
-    tasks = list_tasks(folder.path)
-    if tasks:
+    try:
+        work = f"{len(tasks)} tasks on the cluster" if (tasks := list_tasks(folder.path)) else ""
+    except SweepError:  # no SLURM here: its workers may still share the folder
+        lives = [read_life(claims)[0] for claims in (folder.path / "claims").glob("*")]
+        work = f"{lives.count('running')} workers elsewhere" if "running" in lives else ""
+    if work:
         raise SweepError(
-            f"{len(tasks)} tasks on the cluster work on {folder.path}: look with `causalmix status`, end them with "
+            f"{work} work on {folder.path}: look with `causalmix status`, end them with "
             f"`causalmix cancel {folder.path}`, or go on there with cluster=slurm"
         )
 
