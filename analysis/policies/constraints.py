@@ -76,10 +76,12 @@ def read_limits(effects: Effects, roles: Roles, target: Target) -> Constraints |
     if not target.constraints:
         return None
     names = tuple(target.constraints)
-    try:
-        thetas = effects.thetas_by_outcome(target.x[None, :])[0]
-    except NotImplementedError as error:
-        raise AnalysisError(f"outcome.constraints need effects per ability: {error}; take another estimator.") from None
+    thetas = effects.thetas_by_outcome(target.x[None, :])[0]
+    if len(thetas) != len(roles.outcome_names):
+        raise AnalysisError(
+            f"outcome.constraints need effects per ability, and {type(effects).__name__} does not keep its outcomes "
+            "apart; take another estimator."
+        )
     rows = [roles.outcome_names.index(name) for name in names]
     values = np.array([target.constraints[name] for name in names])
     return Constraints(names, values, np.asarray(thetas[rows]), effects, target.reference)

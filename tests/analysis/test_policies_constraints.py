@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.app import analyse_table
+from analysis.estimators.effects import Effects
 from analysis.estimators.linear import LinearEffects
 from analysis.limits import read_constraints
 from analysis.policies.constraints import read_limits, solve_constrained
@@ -178,11 +179,10 @@ def test_constraints_are_read_and_refused():
 
 def test_an_estimator_that_keeps_no_outcomes_apart_is_refused():
     class Joint(KnownEffects):
-        def thetas_by_outcome(self, X):
-            raise NotImplementedError("Joint does not keep its outcomes apart")
+        thetas_by_outcome = Effects.thetas_by_outcome  # the one of a family that fits a single outcome
 
     _, effects, roles, target = make_case(0)
-    with pytest.raises(AnalysisError, match="need effects per ability: Joint does not"):
+    with pytest.raises(AnalysisError, match="need effects per ability, and Joint does not keep its outcomes apart"):
         propose(Joint(effects.by_outcome), roles, target, PolicyConfig(name="a", kind="causalmix_a"))
 
 
