@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
 import platform
 import sys
@@ -74,6 +75,13 @@ def write_result(path: Path | None, settings: Mapping[str, Any], rows: Sequence[
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "seconds": round(time.perf_counter() - started, 1),
         "settings": dict(settings),
-        "rows": list(rows),
+        "rows": [_replace_nan(row) for row in rows],
     }
     write_json(path, content)
+
+
+def _replace_nan(value: Any) -> Any:
+    """Return null for the standard error of a single repetition: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {name: _replace_nan(each) for name, each in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
