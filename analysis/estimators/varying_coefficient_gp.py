@@ -188,7 +188,7 @@ def fit_process(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: 
     """Fit the varying-coefficient process.
 
     ``theta_p(x)`` is a constant, a line and a Matern process in the state, one set of hyper-parameters for all
-    domains and outcomes, found by marginal likelihood; with ``steps`` also up to six jumps, nested ones too, averaged over.
+    domains and outcomes, found by marginal likelihood; with ``steps`` also up to six jumps, averaged over.
     The nuisance mean of Z is the design's where it is known; that of Y is part of the process. With ``surface``
     the process also holds what is not linear in the coordinates, and size zero is one of its answers.
 
