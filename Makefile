@@ -1,4 +1,4 @@
-# make demo | test | chaos | lint | study | bench | lock -- each makes .venv from the pinned lock when it is missing or older.
+# make demo | test | fuzz | chaos | lint | study | bench | lock -- each makes .venv from the pinned lock when it is missing or older.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 PYTHON ?= python3
@@ -9,7 +9,7 @@ STAMP := $(VENV)/.complete
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help demo study test test-fast chaos lint format bench lock clean
+.PHONY: help demo study test test-fast fuzz chaos lint format bench lock clean
 
 help:
 	@sed -n 's/^#: //p' $(MAKEFILE_LIST)
@@ -44,6 +44,12 @@ test: $(STAMP)
 #: make test-fast  the fast part of it
 test-fast: $(STAMP)
 	$(PY) -m pytest tests -m "not slow" -n 2 --dist loadfile -q
+
+#: make fuzz       the property tests on examples nobody has seen, FUZZ_ROUNDS (5) times over
+fuzz: export HYPOTHESIS_PROFILE = fuzz
+fuzz: $(STAMP)
+	for round in $$(seq $${FUZZ_ROUNDS:-5}); do $(PY) -m pytest -q -n 2 -m "not slow" \
+		$$(grep -rlE "^from hypothesis" tests --include="test_*.py") || exit 1; done
 
 #: make chaos      ten thousand kills of workers on runs that train nothing; prints what was lost, doubled, corrupt
 chaos: $(STAMP)

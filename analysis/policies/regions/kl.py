@@ -21,7 +21,8 @@ def solve_kl(theta: Floats, reference: Floats, box: Box, rho: float) -> tuple[Fl
     """Maximise ``theta' log T`` subject to ``KL(q || T) <= rho``, ``m <= T <= c``, ``sum T = 1``.
 
     The maximiser of the Lagrangian is the box rule with scores ``theta + lam q``, so negative effects count;
-    lam is the smallest multiplier that keeps the region, by root search in log lam. In ``log T`` the problem is
+    lam is the smallest multiplier that keeps the region, by root search in log (lam - edge), where at the edge
+    the first domain without a floor would be dropped: a share of 1e-17 is still exact. In ``log T`` the problem is
     linear over a convex set, so the answer is exact, unless the caps of the domains with positive scores leave
     mass over: what is left then goes to the others in the proportions of q, where the exact optimum would empty
     all of them but one. Where the region does not bind (a large rho and floors) it is :func:`solve_box`.
@@ -43,26 +44,41 @@ def solve_kl(theta: Floats, reference: Floats, box: Box, rho: float) -> tuple[Fl
     if not np.any(theta > 0):
         return reference.copy(), 0.0
 
-    def answer(lam: float) -> Floats:
-        return fill_box(theta + lam * reference, reference, box)
-
-    def excess(log_lam: float) -> float:
-        # exp(-KL) stays finite where a domain is dropped and KL is not.
-        return float(np.exp(-rho) - np.exp(-divergence(reference, answer(float(np.exp(log_lam))))))
-
-    free = answer(0.0)
+    free = fill_box(theta, reference, box)
     if divergence(reference, free) <= rho:
         return free, 0.0
-    scale = float(np.abs(theta).max())
-    low, high = np.log(scale * 1e-13), np.log(scale)
+    edge, scores = price_edge(theta, reference, box)
+
+    def answer(log_rest: float) -> Floats:
+        return fill_box(scores + np.exp(log_rest) * reference, reference, box)
+
+    def excess(log_rest: float) -> float:
+        # exp(-KL) stays finite where a domain is dropped and KL is not.
+        return float(np.exp(-rho) - np.exp(-divergence(reference, answer(log_rest))))
+
+    scale = np.log(float(np.abs(theta).max()))
+    low, high = scale - 300.0, scale
     while excess(high) > 0:
-        if high > np.log(scale) + 60:  # a radius below what rounding can tell from the reference
-            return reference.copy(), float(np.exp(high))
+        if high > scale + 60:  # a radius below what rounding can tell from the reference
+            return reference.copy(), edge + float(np.exp(high))
         low, high = high, high + 1.5
-    if excess(low) <= 0:
-        return answer(float(np.exp(low))), 0.0
-    lam = float(np.exp(find_edge(excess, high, low)))
-    return answer(lam), lam
+    found = low if excess(low) <= 0 else find_edge(excess, high, low)
+    return answer(found), edge + float(np.exp(found))
+
+
+def price_edge(theta: Floats, reference: Floats, box: Box) -> tuple[float, Floats]:
+    """Return the multiplier below which a domain without a floor is dropped, and ``theta + edge q`` there.
+
+    The score of the domain that decides is zero by definition, and is set so: as a difference it would be noise.
+    """
+    at_stake = (theta < 0) & (box.floor <= 0) & (reference > 0)
+    if not at_stake.any():
+        return 0.0, theta
+    edges = np.where(at_stake, -theta / np.where(at_stake, reference, 1.0), 0.0)
+    first = int(edges.argmax())
+    scores = theta + edges[first] * reference
+    scores[first] = 0.0
+    return float(edges[first]), scores
 
 
 class KLRegion(Region):
