@@ -68,7 +68,8 @@ def fit_values(kernel: Kernel, points: Points, y: Floats, max_search: int, extra
         return -found[0] + 0.5 * float(strayed @ strayed), -gradient + strayed / sd
 
     bounds = [(centre - 5.0, centre + 5.0) for centre in start]
-    result = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": max_search})
+    options = {"maxiter": max_search, "ftol": 1e-6}  # thousandths of a nat
+    result = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return np.asarray(result.x)
 
 
