@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from causalmix.config.analysis import EstimatorConfig, PolicyConfig, TargetConfig
+from causalmix.config.analysis import EstimatorConfig, OutcomeConfig, PolicyConfig, TargetConfig
 from causalmix.config.pool import PoolConfig
 from causalmix.config.training import EvaluateConfig, ModelConfig, TrainConfig
 
@@ -126,4 +126,6 @@ class Config:
     sweep_dir: str | None = None  # null: ${outputs}/sweeps/<fingerprint of the fixed values>
     runs: str | None = None  # mixture=policy: the runs table the policy is fitted on
     target: TargetConfig = field(default_factory=TargetConfig)
+    outcome: OutcomeConfig = field(default_factory=OutcomeConfig)  # mixture=policy: what is to be raised, and kept
+    allow_failed_checks: list[str] = field(default_factory=list)  # mixture=policy: CM000s that may fail
     study: StudyConfig = field(default_factory=StudyConfig)
