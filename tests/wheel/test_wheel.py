@@ -76,7 +76,9 @@ def test_an_analysis_runs_outside_of_a_checkout(installed, tmp_path):
 
 @pytest.mark.slow
 def test_the_commands_are_there(installed, tmp_path):
-    assert "Pools, sweeps and runs tables" in run(installed, tmp_path, str(installed[1] / "bin" / "causalmix"), "--help")
+    assert "Pools, sweeps and runs tables" in run(
+        installed, tmp_path, str(installed[1] / "bin" / "causalmix"), "--help"
+    )
     said = run(installed, tmp_path, "-m", "causalmix", "--help")
     assert "experiment: demo, real_pool, study" in said
     composed = run(installed, tmp_path, "-m", "causalmix", "mixture=equal", "--cfg", "job")
