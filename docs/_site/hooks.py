@@ -26,9 +26,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def on_post_page(output: str, **_: Any) -> str:
     """Give the theme's search box the name that screen readers miss."""
-    return output.replace(
-        'data-md-component="search" role="dialog"', 'data-md-component="search" role="dialog" aria-label="Search"'
-    )
+    box = 'data-md-component="search" role="dialog"'
+    return output.replace(box, f'{box} aria-label="Search"')
 
 
 def name_path(found: re.Match[str], page: Any) -> str:

@@ -70,9 +70,8 @@ def list_keys(node: type[Any], prefix: str) -> Iterator[Key]:
 def read_keys(node: type[Any]) -> list[Key]:
     """Read a dataclass's fields off its source: a comment stands behind its field, or in the lines above it."""
     source = Path(inspect.getsourcefile(sys.modules[node.__module__]) or "").read_text(encoding="utf-8")
-    (found,) = [
-        item for item in ast.parse(source).body if isinstance(item, ast.ClassDef) and item.name == node.__name__
-    ]
+    classes = [item for item in ast.parse(source).body if isinstance(item, ast.ClassDef)]
+    (found,) = [item for item in classes if item.name == node.__name__]
     lines = source.splitlines()
     keys = []
     for item in found.body:
@@ -125,8 +124,5 @@ def write_table(keys: list[Key]) -> str:
 
 def escape(text: str) -> str:
     """Return text that may stand in a cell."""
-    return (
-        text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
-        if "`" not in text
-        else text.replace("|", "\\|")
-    )
+    text = text.replace("|", "\\|").replace("\n", " ")
+    return text if "`" in text else text.replace("<", "&lt;")

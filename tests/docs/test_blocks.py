@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted(
-    [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), ROOT / "benchmarks/README.md", ROOT / "slurm/README.md"]
-)
+READMES = [ROOT / "benchmarks" / "README.md", ROOT / "slurm" / "README.md"]
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), *READMES])
 BLOCK = re.compile(r"<!-- run -->\n```(\w+)\n(.*?)```", re.S)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 

@@ -65,10 +65,8 @@ def test_an_analysis_runs_outside_of_a_checkout(installed, tmp_path):
     make_frame(96).to_csv(tmp_path / "runs.csv", index=False)
     where = run(installed, tmp_path, "-c", "import analysis, causalmix; print(analysis.__file__, causalmix.__file__)")
     assert where.count(str(installed[1])) == 2
-    said = run(
-        installed, tmp_path, "-m", "analysis", "runs=runs.csv", "estimator=own_state", "baselines=[equal]", "n_refits=2",
-        "estimator.nuisance.outcome=ridge", "output_dir=out",
-    )  # fmt: skip
+    settings = "estimator=own_state baselines=[equal] n_refits=2 estimator.nuisance.outcome=ridge output_dir=out"
+    said = run(installed, tmp_path, "-m", "analysis", "runs=runs.csv", *settings.split())
     assert "policy causalmix_a" in said
     assert (tmp_path / "out" / "mixture.json").is_file()
     assert "explorer-data" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
@@ -76,10 +74,8 @@ def test_an_analysis_runs_outside_of_a_checkout(installed, tmp_path):
 
 @pytest.mark.slow
 def test_the_commands_are_there(installed, tmp_path):
-    assert "Pools, sweeps and runs tables" in run(
-        installed, tmp_path, str(installed[1] / "bin" / "causalmix"), "--help"
-    )
-    said = run(installed, tmp_path, "-m", "causalmix", "--help")
+    command = str(installed[1] / "bin" / "causalmix")
+    assert "Pools, sweeps and runs tables" in run(installed, tmp_path, command, "--help")
     assert "experiment: demo, real_pool, study" in said
     composed = run(installed, tmp_path, "-m", "causalmix", "mixture=equal", "--cfg", "job")
     assert "kind: equal" in composed
