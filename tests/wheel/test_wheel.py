@@ -76,6 +76,9 @@ def test_an_analysis_runs_outside_of_a_checkout(installed, tmp_path):
 def test_the_commands_are_there(installed, tmp_path):
     command = str(installed[1] / "bin" / "causalmix")
     assert "Pools, sweeps and runs tables" in run(installed, tmp_path, command, "--help")
+    said = run(installed, tmp_path, "-m", "causalmix", "--help")
     assert "experiment: demo, real_pool, study" in said
+    completed = run(installed, tmp_path, command, "--show-completion", "bash")
+    assert "complete -o default -F _causalmix_completion causalmix" in completed
     composed = run(installed, tmp_path, "-m", "causalmix", "mixture=equal", "--cfg", "job")
     assert "kind: equal" in composed
