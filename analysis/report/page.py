@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from importlib import metadata, resources
 from pathlib import Path
@@ -136,7 +135,8 @@ def render_report(
         checks=sections.list_checks(answer),
         overruled=sections.list_overruled(answer),
         checks_summary=sections.spell_checks(answer),
-        confirmation=_mark_best(confirmation),
+        confirmation=sections.list_confirmation(confirmation),
+        contents=sections.list_contents(roles, curves, confirmation, explorer),
         state=sections.list_state(answer, roles),
         support=sections.spell_support(answer),
         notes=answer["notes"],
@@ -188,14 +188,6 @@ def _take_interval(name: str, interval: Mapping[str, float]) -> tuple[str, float
 
 def _list_shares(mixtures: Mapping[str, Mapping[str, Any]]) -> list[float]:
     return [share for mixture in mixtures.values() for share in mixture["weights"].values()]
-
-
-def _mark_best(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Mark the highest mean of each target."""
-    best: dict[str, float] = {}
-    for row in rows:
-        best[row["target"]] = max(best.get(row["target"], -math.inf), row["mean"])
-    return [{"gain_se": None, **row, "best": row["mean"] == best[row["target"]]} for row in rows]
 
 
 def _list_provenance(answer: Mapping[str, Any], folder: str) -> list[dict[str, Any]]:

@@ -88,7 +88,10 @@ def test_the_page_is_whole_and_stands_alone(html):
     assert {"main", "h1", "h2", "table", "caption", "figure", "figcaption", "svg"} <= set(page.tags)
     assert page.tags.count("script") == 2  # the explorer's data, and one script; tests/report/test_explorer.py runs it
     assert not {"link", "img", "iframe", "object", "form", "base"} & set(page.tags)
-    assert not [name for _, name, _ in page.attributes if name in ("src", "href", "srcset") or name.startswith("on")]
+    assert not [name for _, name, _ in page.attributes if name in ("src", "srcset") or name.startswith("on")]
+    links = [value for _, name, value in page.attributes if name == "href"]
+    assert len(links) > 6
+    assert all(link.startswith("#") and link[1:] in page.ids for link in links)
     assert not re.search(r"https?:|@import|url\(|\bsrc\s*=|fetch\(|XMLHttp|import\(|eval\(", html)
 
 
@@ -124,7 +127,7 @@ def test_the_numbers_are_there(answered, html):
     for check in analysis.checks:
         assert check.code in text
         assert " ".join(check.message.split()) in text
-    for value in (*analysis.fingerprints.values(), "+1.22", "41.33", str(analysis.n_runs)):
+    for value in (*analysis.fingerprints.values(), "+1.22", "41.33", "40.85 to 41.80", str(analysis.n_runs)):
         assert value is None or value in text
     moved = analysis.moves[0, 1]
     assert spell_points(moved) in text
