@@ -1,4 +1,4 @@
-# make demo | test | fuzz | chaos | lint | study | bench | lock -- each makes .venv from the pinned lock when it is missing or older.
+# make demo | test | fuzz | chaos | lint | docs | study | bench | lock -- each makes .venv from the pinned lock when it is missing or older.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 PYTHON ?= python3
@@ -9,7 +9,7 @@ STAMP := $(VENV)/.complete
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help demo study test test-fast fuzz chaos lint format bench lock clean
+.PHONY: help demo study test test-fast fuzz chaos lint docs format bench lock clean
 
 help:
 	@sed -n 's/^#: //p' $(MAKEFILE_LIST)
@@ -64,9 +64,13 @@ lint: $(STAMP)
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
+#: make docs       the documentation site, into site/, every warning an error
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
 format: $(STAMP)
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
 clean:
-	rm -rf $(VENV) outputs build dist *.egg-info src/*.egg-info
+	rm -rf $(VENV) outputs build dist site *.egg-info src/*.egg-info

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import hydra
 from rich.console import Console
 
 from causalmix.config import AnalysisConfig, register_schemas
+from causalmix.config.folder import find_conf
 from causalmix.entry import end_with_message, run_command
 
 register_schemas()
 
 
-@hydra.main(version_base="1.3", config_path=str(Path(__file__).resolve().parents[1] / "conf"), config_name="analysis")
+@hydra.main(version_base="1.3", config_path=str(find_conf()), config_name="analysis")
 @end_with_message
 def main(cfg: AnalysisConfig) -> None:
     """Analyse, write and print the answer."""

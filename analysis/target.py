@@ -51,6 +51,8 @@ class Target:
         What was assumed where nothing was given.
     constraints : dict of str to float
         Least gain of an ability over the reference, points.
+    asked : ndarray (K,) or None
+        The reference before it was moved into the box, where that is known.
     """
 
     domains: tuple[str, ...]
@@ -66,6 +68,7 @@ class Target:
     normaliser_fingerprint: str | None
     notes: tuple[str, ...]
     constraints: dict[str, float] = field(default_factory=dict)
+    asked: Floats | None = None
 
 
 def build_target(cfg: TargetConfig, roles: Roles, *, state_names: Sequence[str], n_samples_runs: int | None) -> Target:
@@ -121,6 +124,7 @@ def build_target(cfg: TargetConfig, roles: Roles, *, state_names: Sequence[str],
         pool_fingerprint=str(fingerprint) if fingerprint else None,
         normaliser_fingerprint=measured.get("normaliser_fingerprint"),
         notes=tuple(notes),
+        asked=wanted,
     )
 
 

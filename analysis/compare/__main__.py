@@ -11,6 +11,7 @@ import hydra
 from omegaconf import OmegaConf
 
 from causalmix.config import CompareConfig, register_schemas
+from causalmix.config.folder import find_conf
 from causalmix.entry import end_with_message, run_command
 
 register_schemas()
@@ -53,7 +54,7 @@ def print_table(title: str, rows: list[list[str]]) -> None:
     console.print(table, markup=False)
 
 
-@hydra.main(version_base="1.3", config_path=str(Path(__file__).resolve().parents[2] / "conf"), config_name="compare")
+@hydra.main(version_base="1.3", config_path=str(find_conf()), config_name="compare")
 @end_with_message
 def main(cfg: CompareConfig) -> None:
     """Hand the composed config over."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,32 @@ from causalmix.config import EstimatorConfig
 from causalmix.errors import AnalysisError, name_some
 
 Floats = NDArray[np.float64]
-Basis = Callable[[Floats], Floats]  # states (m, d) -> (m, p, b): p coordinates, b coefficients
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Basis:
+    """``A(x)`` (p, b): p coordinates, b coefficients, every entry a product of two of ``s = (1, standardised x)``.
+
+    Attributes
+    ----------
+    centre, scale : ndarray (d,)
+        ``(x - centre) / scale`` is the standardised state.
+    entries : ndarray of int (m, 4)
+        ``A[p, b] = s_i s_j`` for each row p, b, i, j; all other entries are zero.
+    """
+
+    centre: Floats
+    scale: Floats
+    entries: Indices
+
+    def __call__(self, X: Floats) -> Floats:
+        """Return A (m, p, b) at states (m, d)."""
+        s = np.hstack([np.ones((len(X), 1)), (X - self.centre) / self.scale])
+        p, b, i, j = self.entries.T
+        A = np.zeros((len(X), p.max() + 1, b.max() + 1))
+        A[:, p, b] = s[:, i] * s[:, j]
+        return A
 
 
 class LinearEffects(Effects):
@@ -26,7 +52,7 @@ class LinearEffects(Effects):
 
     def __init__(self, roles: Roles, residuals: Residuals, basis: Basis):
         super().__init__(roles.domains, roles.x_names, roles.coordinates)
-        self._basis = basis
+        self.basis = basis
         regressors = np.einsum("np,npb->nb", residuals.Z, basis(roles.X))
         # Pseudo-inverse with a cut-off: a direction the runs never moved in gets no effect, not a wild one.
         bread = np.linalg.pinv(regressors.T @ regressors, rcond=1e-10, hermitian=True)
@@ -40,15 +66,15 @@ class LinearEffects(Effects):
 
     def thetas(self, X: Floats) -> Floats:
         """Return theta (m, K) at ``X`` (m, d)."""
-        return self.coordinates.lift(self._basis(X) @ self.beta)
+        return self.coordinates.lift(self.basis(X) @ self.beta)
 
     def thetas_by_outcome(self, X: Floats) -> Floats:
         """Return theta of every outcome (m, A, K) at ``X`` (m, d)."""
-        return self.coordinates.lift(np.einsum("mpb,ba->map", self._basis(X), self.betas))
+        return self.coordinates.lift(np.einsum("mpb,ba->map", self.basis(X), self.betas))
 
     def covariances(self, X: Floats) -> Floats:
         """Return the HC3 covariance (m, K, K) of theta at ``X`` (m, d)."""
-        A = self._basis(X)
+        A = self.basis(X)
         own = np.einsum("mpb,bc,mqc->mpq", A, self.beta_covariance, A)
         return clip_to_psd(self.coordinates.lift_covariance(own))
 
@@ -59,28 +85,32 @@ def fit_linear(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: i
     Least squares on ``z (x) phi(x)`` (linear double machine learning, Chernozhukov et al. 2018). The seed is
     not used: there is nothing random.
     """
-    expand = make_polynomial(roles.X, cfg.degree)
-    eye = np.eye(residuals.Z.shape[1])
-
-    def basis(X: Floats) -> Floats:
-        return np.asarray(np.einsum("pq,mf->mpqf", eye, expand(X)).reshape(len(X), len(eye), -1))
-
-    return LinearEffects(roles, residuals, basis)
+    i, j = _list_products(roles.X.shape[1], cfg.degree)
+    n_coordinates, width = residuals.Z.shape[1], len(i)
+    p = np.repeat(np.arange(n_coordinates), width)
+    entries = np.stack([p, np.arange(len(p)), np.tile(i, n_coordinates), np.tile(j, n_coordinates)], axis=1)
+    return LinearEffects(roles, residuals, Basis(*_standardise(roles.X), entries))
 
 
 def make_polynomial(X: Floats, degree: int) -> Callable[[Floats], Floats]:
     """Return phi: states (m, d) -> (m, count): 1, x standardised as ``X`` is, and for ``degree`` 2 its products."""
-    if degree not in (1, 2):
-        raise AnalysisError(f"estimator.degree={degree}; allowed: 1 (linear in the state), 2 (quadratic).")
+    i, j = _list_products(X.shape[1], degree)
     centre, scale = _standardise(X)
 
     def expand(states: Floats) -> Floats:
-        x = (states - centre) / scale
-        first, second = np.triu_indices(x.shape[1])
-        products = [x[:, first] * x[:, second]] if degree == 2 else []
-        return np.hstack([np.ones((len(x), 1)), x, *products])
+        s = np.hstack([np.ones((len(states), 1)), (states - centre) / scale])
+        return np.asarray(s[:, i] * s[:, j])
 
     return expand
+
+
+def _list_products(n_features: int, degree: int) -> tuple[Indices, Indices]:
+    """Return the terms of a polynomial as products of two of ``(1, x)``: 1, each x, each square and product."""
+    if degree not in (1, 2):
+        raise AnalysisError(f"estimator.degree={degree}; allowed: 1 (linear in the state), 2 (quadratic).")
+    linear = np.arange(n_features + 1)
+    first, second = np.triu_indices(n_features) if degree == 2 else (linear[:0], linear[:0])
+    return np.concatenate([linear, first + 1]), np.concatenate([np.zeros_like(linear), second + 1])
 
 
 def count_polynomial(n_features: int, degree: int) -> int:
@@ -101,20 +131,18 @@ def fit_own_state(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed
     # One scale a feature, over its domains: b is shared, so its unit must be.
     for indices in columns.T:
         centre[indices], scale[indices] = roles.X[:, indices].mean(), roles.X[:, indices].std() or 1.0
-    n_domains = len(roles.domains)
-
-    def basis(X: Floats) -> Floats:
-        own = ((X - centre) / scale)[:, columns]  # (m, K, F)
-        intercepts = np.broadcast_to(np.eye(n_domains), (len(X), n_domains, n_domains))
-        return np.concatenate([intercepts, own], axis=2)
-
-    return LinearEffects(roles, residuals, basis)
+    n_domains, n_features = columns.shape
+    k = np.arange(n_domains)
+    intercepts = np.stack([k, k, 0 * k, 0 * k], axis=1)
+    p, f = np.repeat(k, n_features), np.tile(np.arange(n_features), n_domains)
+    slopes = np.stack([p, n_domains + f, columns[p, f] + 1, 0 * p], axis=1)
+    return LinearEffects(roles, residuals, Basis(centre, scale, np.concatenate([intercepts, slopes])))
 
 
 def fit_constant(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: int) -> Effects:
     """Fit one theta for all states (constant_dml; the state-agnostic ablation where the residuals saw no state)."""
-    eye = np.eye(residuals.Z.shape[1])
-    return LinearEffects(roles, residuals, lambda X: np.broadcast_to(eye, (len(X), *eye.shape)))
+    p = np.arange(residuals.Z.shape[1])
+    return LinearEffects(roles, residuals, Basis(*_standardise(roles.X), np.stack([p, p, 0 * p, 0 * p], axis=1)))
 
 
 def _standardise(X: Floats) -> tuple[Floats, Floats]:

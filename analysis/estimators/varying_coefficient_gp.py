@@ -59,22 +59,22 @@ class ProcessEffects(Effects):
     ):
         super().__init__(roles.domains, roles.x_names, roles.coordinates)
         self.kernel, self.steps = kernel, steps
-        self._points, self._scale, self._processes = points, scale, processes
-        self._weights = roles.outcome_weights
+        self.points, self.scale, self.processes = points, scale, processes
+        self.weights = roles.outcome_weights
         posterior = np.array([model.log_posterior for process in processes for model in process.models])
         share = np.exp(posterior - posterior.max())
-        self._shares = share / share.sum()
+        self.shares = share / share.sum()
         eye = np.eye(points.R.shape[1])
         no_surface = Question(eye, np.empty((0, len(eye))), np.empty((0, len(eye))))
         slope: Floats = np.asarray(np.linalg.pinv(points.Z, rcond=1e-8).T, dtype=np.float64)
-        self._slopes = Question(eye, points.Z, slope) if kernel.has_surface else no_surface
+        self.slopes = Question(eye, points.Z, slope) if kernel.has_surface else no_surface
         self._own = no_surface
-        self._bends = [self._bend(process, self._slopes) for process in processes]
+        self._bends = [self._bend(process, self.slopes) for process in processes]
         self._answers: dict[bytes, tuple[Floats, Floats]] = {}
 
     def thetas(self, X: Floats) -> Floats:
         """Return theta (m, K) at ``X`` (m, d)."""
-        return np.asarray(np.einsum("a,mak->mk", self._weights, self.thetas_by_outcome(X)))
+        return np.asarray(np.einsum("a,mak->mk", self.weights, self.thetas_by_outcome(X)))
 
     def thetas_by_outcome(self, X: Floats) -> Floats:
         """Return theta of every outcome (m, A, K) at ``X`` (m, d)."""
@@ -86,19 +86,19 @@ class ProcessEffects(Effects):
 
     def predict(self, x: Floats, mixtures: Floats) -> Floats:
         """Return the outcome (m,) of ``mixtures`` (m, K) at state x, up to one constant, in points."""
-        slopes = self._weights @ self._answer(x, self._own)[0]
-        linear = self.coordinates.transform(mixtures) @ slopes / self._scale.z
+        slopes = self.weights @ self._answer(x, self._own)[0]
+        linear = self.coordinates.transform(mixtures) @ slopes / self.scale.z
         if not self.kernel.has_surface:
             return np.asarray(linear)
         Z, bent = self._locate(mixtures), np.zeros(len(mixtures))
-        shares = np.split(self._shares, np.cumsum([len(process.models) for process in self._processes])[:-1])
-        for process, share in zip(self._processes, shares):
-            alpha = process.solved.alpha @ self._weights
-            pulls = [process.projected[m.rows].T @ (m.mean @ self._weights) for m in process.models]
+        shares = np.split(self.shares, np.cumsum([len(process.models) for process in self.processes])[:-1])
+        for process, share in zip(self.processes, shares):
+            alpha = process.solved.alpha @ self.weights
+            pulls = [process.projected[m.rows].T @ (m.mean @ self.weights) for m in process.models]
             alpha = share.sum() * alpha - sum(weight * pull for weight, pull in zip(share, pulls))
             for part in np.array_split(np.arange(len(Z)), max(1, len(Z) // 10_000)):
-                bent[part] += self.kernel.surface(process.values, Z[part], self._points.Z) @ alpha
-        return np.asarray(linear + bent * self._scale.y)
+                bent[part] += self.kernel.surface(process.values, Z[part], self.points.Z) @ alpha
+        return np.asarray(linear + bent * self.scale.y)
 
     def gain(self, x: Floats, mixture: Floats, reference: Floats) -> tuple[float, float]:
         """Return the posterior mean and variance of the gain of ``mixture`` over ``reference`` at state x."""
@@ -106,13 +106,13 @@ class ProcessEffects(Effects):
         signs = np.array([[1.0], [-1.0]]) if self.kernel.has_surface else np.empty((0, 1))
         question = Question((U[0] - U[1])[:, None], U if self.kernel.has_surface else U[:0], signs)
         means, covariance = self._answer(x, question)
-        return float(self._weights @ means[:, 0]), float(covariance[0, 0])
+        return float(self.weights @ means[:, 0]), float(covariance[0, 0])
 
     def step_weights(self) -> dict[tuple[str, ...], float]:
         """Return the posterior weight of every set of steps, each step as a rule in the table's units."""
         found: dict[tuple[str, ...], float] = {}
-        models = [model for process in self._processes for model in process.models]
-        for model, share in zip(models, self._shares):
+        models = [model for process in self.processes for model in process.models]
+        for model, share in zip(models, self.shares):
             key = tuple(self._name_step(s) for s in model.chosen)
             found[key] = found.get(key, 0.0) + float(share)
         return dict(sorted(found.items(), key=lambda item: -item[1]))
@@ -124,51 +124,51 @@ class ProcessEffects(Effects):
                 column = steps.columns[0, f]
                 shared = len(set(steps.columns[:, f].tolist())) == 1
                 name = self.x_names[column] if shared else self.x_names[column].split(".", 1)[0]
-                value = cut * self._scale.spread[column] + self._scale.centre[column]
+                value = cut * self.scale.spread[column] + self.scale.centre[column]
                 rules.append(f"{name} {'>' if above else '<='} {value:.4g}")
         return " and ".join(rules)
 
     def _locate(self, mixtures: Floats) -> Floats:
         """Return Z of mixtures (m, K) in the units of the process (m, p)."""
-        return np.asarray((self.coordinates.transform(mixtures) - self._scale.level) / self._scale.z)
+        return np.asarray((self.coordinates.transform(mixtures) - self.scale.level) / self.scale.z)
 
     def _find_slopes(self, x: Floats) -> tuple[Floats, Floats]:
         """Return theta of every outcome (A, p) and the covariance (p, p) of the weighted mean's, kept by state."""
         key = np.asarray(x, dtype=np.float64).tobytes()
         if key not in self._answers:
-            mean, covariance = self._answer(x, self._slopes)
-            self._answers[key] = mean / self._scale.z, covariance / self._scale.z**2
+            mean, covariance = self._answer(x, self.slopes)
+            self._answers[key] = mean / self.scale.z, covariance / self.scale.z**2
         return self._answers[key]
 
     def _answer(self, x: Floats, question: Question) -> tuple[Floats, Floats]:
         """Return the mean (A, J) of every outcome's functionals and the covariance (J, J) of the weighted mean's."""
-        state = (x - self._scale.centre) / self._scale.spread
+        state = (x - self.scale.centre) / self.scale.spread
         # The slopes' part of the surface is the same at every state.
-        bends = self._bends if question is self._slopes else [self._bend(each, question) for each in self._processes]
+        bends = self._bends if question is self.slopes else [self._bend(each, question) for each in self.processes]
         parts = [
             part
-            for process, bend in zip(self._processes, bends)
+            for process, bend in zip(self.processes, bends)
             for part in self._answer_process(process, state, question, bend)
         ]
         means, covariances = (np.stack(part) for part in zip(*parts))
-        mean = np.einsum("m,maj->aj", self._shares, means)
-        whole = np.einsum("a,maj->mj", self._weights, means - mean)
-        covariance = np.einsum("m,mij->ij", self._shares, covariances)
-        covariance += np.einsum("m,mi,mj->ij", self._shares, whole, whole)
-        return mean * self._scale.y, covariance * self._scale.y**2
+        mean = np.einsum("m,maj->aj", self.shares, means)
+        whole = np.einsum("a,maj->mj", self.weights, means - mean)
+        covariance = np.einsum("m,mij->ij", self.shares, covariances)
+        covariance += np.einsum("m,mi,mj->ij", self.shares, whole, whole)
+        return mean * self.scale.y, covariance * self.scale.y**2
 
     def _bend(self, process: Process, question: Question) -> tuple[Floats, Floats]:
         """Return the surface's covariance of the functionals with the runs (n, J), and among themselves (J, J)."""
         n_asked = question.D.shape[1]
         if not len(question.U):
-            return np.zeros((len(self._points.Z), n_asked)), np.zeros((n_asked, n_asked))
-        across = self.kernel.surface(process.values, self._points.Z, question.U) @ question.S
+            return np.zeros((len(self.points.Z), n_asked)), np.zeros((n_asked, n_asked))
+        across = self.kernel.surface(process.values, self.points.Z, question.U) @ question.S
         return across, question.S.T @ self.kernel.surface(process.values, question.U, question.U) @ question.S
 
     def _answer_process(
         self, process: Process, state: Floats, question: Question, bend: tuple[Floats, Floats]
     ) -> list[tuple[Floats, Floats]]:
-        own, across = cross_effects(self.kernel, process.values, self._points, state)
+        own, across = cross_effects(self.kernel, process.values, self.points, state)
         prior = question.D.T @ (own[:, None] * question.D) + bend[1]
         across = across @ question.D + bend[0]
         mean = (across.T @ process.solved.alpha).T  # (A, J)

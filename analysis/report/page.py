@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import math
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.curves import Curve
 from analysis.report import sections, words
+from analysis.report.explorer import Explorer, build_explorer
+from analysis.report.explorer.content import read_scripts
+from analysis.report.explorer.controls import list_controls
 from analysis.report.mixture_plots import plot_legend, plot_runs
 from analysis.report.plots import plot_intervals, plot_mixture, plot_shares
 from analysis.report.tree_plot import MOST_DOMAINS, plot_tree
-from analysis.result import MOVE_DELTA
+from analysis.result import MOVE_DELTA, Analysis
 from analysis.roles import Roles
 from causalmix.errors import AnalysisError
 
 _PACKAGES = ("causalmix", "econml", "lightgbm", "numpy", "pandas", "scikit-learn")
 
 
-class Answered(Protocol):
-    """What is read of a finished analysis."""
-
-    @property
-    def curves(self) -> Sequence[Curve]: ...  # noqa: D102
-    def to_json(self) -> dict[str, Any]: ...  # noqa: D102
-
-
 def write_report(
-    analysis: Answered, roles: Roles, path: str | Path, confirmation: Sequence[Mapping[str, Any]] = ()
+    analysis: Analysis, roles: Roles, path: str | Path, confirmation: Sequence[Mapping[str, Any]] = ()
 ) -> Path:
     """Write ``report.html`` beside ``mixture.json``; see :func:`render_report`.
 
@@ -43,7 +39,14 @@ def write_report(
     """
     path = Path(path)
     folder = str(path.parent)
-    html = render_report(analysis.to_json(), roles, analysis.curves, folder=folder, confirmation=confirmation)
+    html = render_report(
+        analysis.to_json(),
+        roles,
+        analysis.curves,
+        folder=folder,
+        confirmation=confirmation,
+        explorer=build_explorer(analysis, roles),
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(html, encoding="utf-8")
@@ -59,6 +62,7 @@ def render_report(
     *,
     folder: str,
     confirmation: Sequence[Mapping[str, Any]] = (),
+    explorer: Explorer | None = None,
 ) -> str:
     """Render the report.
 
@@ -75,11 +79,13 @@ def render_report(
     confirmation : sequence of mappings
         Trained and measured mixtures: ``target``, ``policy``, ``mean``, ``se``, ``n_seeds``, ``gain`` (over
         the reference) and, where known, ``gain_se``.
+    explorer : Explorer, optional
+        The fit, for the sliders; none for a page without them.
 
     Returns
     -------
     str
-        One HTML page without scripts or references to anything outside it.
+        One HTML page without references to anything outside it.
     """
     given = answer["advice"] == "given"
     shown = answer["weights"] if given else answer["candidate"]
@@ -90,6 +96,7 @@ def render_report(
     gains = [(bar_name, answer["gain"]), *((name, b["gain"]) for name, b in baselines.items())]
     importances: Mapping[str, float] = answer["importances"]
     marked = {bar_name: shown, "reference": answer["reference"]}
+    script = _join_script(explorer)
     page = _open_templates().get_template("page.html.jinja")
     return page.render(
         answer=answer,
@@ -128,12 +135,18 @@ def render_report(
         checks=sections.list_checks(answer),
         overruled=sections.list_overruled(answer),
         checks_summary=sections.spell_checks(answer),
-        confirmation=_mark_best(confirmation),
+        confirmation=sections.list_confirmation(confirmation),
+        contents=sections.list_contents(roles, curves, confirmation, explorer),
         state=sections.list_state(answer, roles),
         support=sections.spell_support(answer),
         notes=answer["notes"],
         provenance=_list_provenance(answer, folder),
-        style=_read_style(),
+        style=_read("style.css") + _read("explorer/style.css"),
+        explorer=explorer,
+        controls=list_controls(explorer.content) if explorer and explorer.content else {},
+        explorer_data=Markup(explorer.data) if explorer and explorer.content else "",
+        script=Markup(script),
+        script_hash=hash_script(script),
     )
 
 
@@ -154,8 +167,19 @@ def _open_templates() -> Environment:
     return environment
 
 
-def _read_style() -> Markup:
-    return Markup((resources.files("analysis.report") / "style.css").read_text(encoding="utf-8"))
+def hash_script(script: str) -> str:
+    """Return what a content security policy lets this script alone run by."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+
+
+def _join_script(explorer: Explorer | None) -> str:
+    """Return the page's script, in a scope of its own."""
+    parts = [_read("reach.js"), read_scripts() if explorer and explorer.content else ""]
+    return '\n"use strict";\n{\n' + "\n".join(parts) + "}\n"
+
+
+def _read(name: str) -> Markup:
+    return Markup((resources.files("analysis.report") / name).read_text(encoding="utf-8"))
 
 
 def _take_interval(name: str, interval: Mapping[str, float]) -> tuple[str, float, float, float]:
@@ -164,14 +188,6 @@ def _take_interval(name: str, interval: Mapping[str, float]) -> tuple[str, float
 
 def _list_shares(mixtures: Mapping[str, Mapping[str, Any]]) -> list[float]:
     return [share for mixture in mixtures.values() for share in mixture["weights"].values()]
-
-
-def _mark_best(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Mark the highest mean of each target."""
-    best: dict[str, float] = {}
-    for row in rows:
-        best[row["target"]] = max(best.get(row["target"], -math.inf), row["mean"])
-    return [{"gain_se": None, **row, "best": row["mean"] == best[row["target"]]} for row in rows]
 
 
 def _list_provenance(answer: Mapping[str, Any], folder: str) -> list[dict[str, Any]]:

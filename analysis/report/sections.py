@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -217,6 +218,52 @@ def spell_support(answer: Content) -> str:
         f"{support['leverage']:.3f}, limit {support['leverage_limit']:.3f}); "
         "the limits are the runs' own 95th percentiles."
     )
+
+
+def list_confirmation(rows: Sequence[Content]) -> list[dict[str, Any]]:
+    """Return the trained and measured mixtures with their t intervals over seeds; each target's best is marked."""
+    best: dict[str, float] = {}
+    for row in rows:
+        best[row["target"]] = max(best.get(row["target"], -math.inf), row["mean"])
+    return [
+        {
+            "gain_se": None,
+            **row,
+            "best": row["mean"] == best[row["target"]],
+            "interval": _spell_seeds(row["mean"], row["se"], row["n_seeds"], signed=False),
+            "gain_interval": _spell_seeds(row["gain"], row.get("gain_se"), row["n_seeds"], signed=True),
+        }
+        for row in rows
+    ]
+
+
+def list_contents(
+    roles: Roles, curves: Sequence[Curve], confirmation: Sequence[Content], explorer: object
+) -> list[tuple[str, str]]:
+    """Return the sections of the page and what the links to them say."""
+    sections = [
+        ("mixture", "Mixture", True),
+        ("gains", "Gain", True),
+        ("confirmation", "Measured", bool(confirmation)),
+        ("explorer", "What if", explorer is not None),
+        ("effects", "Effects", True),
+        ("curves", "By state", bool(curves)),
+        ("checks", "Checks", True),
+        ("state", "State", bool(roles.x_names)),
+        ("provenance", "Provenance", True),
+    ]
+    return [(name, words) for name, words, is_there in sections if is_there]
+
+
+def _spell_seeds(mean: float, error: float | None, n_seeds: int, *, signed: bool) -> str:
+    """Return the two-sided 95 % t interval of a mean over seeds; a dash where one seed tells nothing of it."""
+    if error is None or n_seeds < 2:
+        return DASH
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, n_seeds - 1)) * error
+    ends = (mean - half, mean + half)
+    return spell_interval(*ends) if signed else " to ".join(f"{end:.2f}" for end in ends)
 
 
 def _spell_design(answer: Content) -> str:

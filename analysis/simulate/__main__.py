@@ -13,12 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from causalmix.config import SimulateConfig, register_schemas
+from causalmix.config.folder import find_conf
 from causalmix.entry import end_with_message, run_command
 
 register_schemas()
 
 
-@hydra.main(version_base="1.3", config_path=str(Path(__file__).resolve().parents[2] / "conf"), config_name="simulate")
+@hydra.main(version_base="1.3", config_path=str(find_conf()), config_name="simulate")
 @end_with_message
 def main(cfg: SimulateConfig) -> None:
     """Simulate and print two tables: effects by estimator, mixtures by policy."""

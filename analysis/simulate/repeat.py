@@ -6,7 +6,6 @@ import multiprocessing
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -16,9 +15,8 @@ from tqdm import tqdm
 from analysis.simulate.trial import STATE_AWARE, Arm, Trial, run_trial
 from analysis.simulate.world import make_world
 from causalmix.config import DialsConfig, EstimatorConfig, PolicyConfig, SimulateConfig
+from causalmix.config.folder import find_conf
 from causalmix.errors import ConfigError, nearest_name
-
-CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 @dataclass(frozen=True)
@@ -108,8 +106,8 @@ def _work(job: tuple[DialsConfig, dict[str, Arm], int, int, float]) -> Trial:
 
 
 def _load(group: str, name: str, schema: type[Any]) -> Any:
-    path = CONF / group / f"{name}.yaml"
-    known = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    path = find_conf() / group / f"{name}.yaml"
+    known = sorted(file.stem for file in (find_conf() / group).glob("*.yaml"))
     if name not in known:
         raise ConfigError(f"{group} '{name}'{nearest_name(name, known)}; allowed: {', '.join(known)}.")
     content = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path)))

@@ -31,27 +31,21 @@ def compose_config(overrides: list[str] | None) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        Where ``conf/`` is not found or an override is wrong.
+        Where an override is wrong.
     """
     from hydra import compose, initialize_config_dir
     from hydra.core.plugins import Plugins
 
     from causalmix.config import register_schemas, resolve
+    from causalmix.config.folder import find_conf
     from hydra_plugins.causalmix_sweeper.sweeper import CausalMixSweeper
 
-    folder = find_conf()
+    here = Path.cwd() / "conf"  # a team's own copy, if it works in one
+    folder = here if (here / "config.yaml").is_file() else find_conf()
     register_schemas()
     Plugins.instance().register(CausalMixSweeper)
     with initialize_config_dir(str(folder), version_base="1.3"):
         return resolve(compose("config", overrides=list(overrides or [])))
-
-
-def find_conf() -> Path:
-    """Find ``conf/``: in the working folder, else beside the source tree."""
-    for folder in (Path.cwd() / "conf", Path(__file__).resolve().parents[2] / "conf"):
-        if (folder / "config.yaml").exists():
-            return folder
-    raise ConfigError("no conf/config.yaml here; run the command in the project's folder")
 
 
 @pool_app.command("prepare")

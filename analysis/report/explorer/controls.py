@@ -1,0 +1,47 @@
+"""The explorer's sliders, as its template draws them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+N_STEPS = 200  # of a slider from end to end
+
+_WORDS = {"kl": "within a radius of the reference (KL)", "off": "none: shares as the effects alone say"}
+
+
+def list_controls(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the template needs beside the content: ranges, labels, groups."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for place, feature in enumerate(content["state"]):
+        slider = make_slider(feature["value"], feature["low"], feature["high"])
+        span = slider["max"] - slider["min"]
+        ends = (feature["least"], feature["greatest"])
+        seen = [f"{100 * (end - slider['min']) / span:.1f}" for end in ends]
+        groups.setdefault(feature["group"], []).append(
+            {**slider, "place": place, "label": feature["label"], "seen": seen}
+        )
+    return {
+        "regions": [(name, _WORDS[name]) for name in content["regions"]],
+        "rho": make_slider(content["rho"], 0.01, max(2.0, 2 * content["rho"]), 0.01),
+        "groups": [{"title": _title(name), "sliders": sliders} for name, sliders in groups.items()],
+        "floors": _list_shares(content["domains"]),
+        "caps": _list_shares(content["domains"]),
+    }
+
+
+def make_slider(value: float, low: float, high: float, step: float | None = None) -> dict[str, Any]:
+    """Return a slider whose steps fall on ``value``, from about ``low`` to about ``high``."""
+    step = step or (high - low) / N_STEPS or 1.0
+    below, above = math.floor((value - low) / step + 1e-9), math.floor((high - value) / step + 1e-9)
+    return {"min": value - below * step, "max": value + above * step, "step": step, "seen": None}
+
+
+def _list_shares(domains: list[str]) -> list[dict[str, Any]]:
+    """Return a slider of shares a domain, from 0 to 1 in half percents."""
+    return [{"min": 0.0, "max": 1.0, "step": 0.005, "seen": None, "label": name} for name in domains]
+
+
+def _title(group: str) -> str:
+    return "State of the pool" if group == "the pool" else f"State: {group} of each domain"

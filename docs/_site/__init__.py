@@ -1,0 +1,1 @@
+"""How the documentation site is made: pages written from the source, and links that leave it."""
