@@ -18,7 +18,7 @@ from causalmix.track import mirror as mirror_module
 from causalmix.track import session as session_module
 from causalmix.track.mirror import Mirror, MirroredRun
 from tests.run.test_proxy import Bench
-from tests.track.conftest import list_children
+from tests.wandb_client import list_children
 from tests.wandb_server import KEY, WandbServer
 
 ROW = {"run_id": "r1", "seed": 3, "mixture.code": 0.1 + 0.2, "outcome.avg_dev": 100 / 3, "wall_s": 4.0}

@@ -14,6 +14,7 @@ from causalmix.config import TrackerConfig
 from causalmix.errors import CausalMixError, RecordError, TrackerError
 from causalmix.table.records import read_row
 from causalmix.table.wandb.files import WandbFile, find_wandb_files, merge_files, read_wandb_files
+from causalmix.table.wandb.log import cut_torn_tail
 from causalmix.track.mirror import Mirror, MirroredRun
 from causalmix.track.session import is_uploaded
 from causalmix.track.upload import Upload, upload_files
@@ -119,6 +120,9 @@ def _choose_files(run_dir: Path, report: SyncReport) -> list[Path]:
     marks = [is_uploaded(file.path) for file in files]
     newest = max((i for i, mark in enumerate(marks) if mark), default=-1)
     pending = [file.path for file in files[newest + 1 :]]  # what is older than an uploaded file is superseded by it
+    for file in files[newest + 1 :]:
+        if not file.has_end:
+            cut_torn_tail(file.path)  # its writer is dead: there is a record, or a later file
     report.already += not pending
     return pending
 
