@@ -77,6 +77,10 @@ class WandbServer:
     ----------
     runs : dict of str to ServedRun
         In the order in which they came.
+    extra : list of ServedRun
+        Further runs for the API to list, which may have names that are taken.
+    views : dict of str to dict
+        Saved reports and workspaces, by id.
     asked : Counter
         How often each thing was asked: the name of a GraphQL operation, ``file_stream``, ``upload``.
     fault : callable
@@ -86,6 +90,7 @@ class WandbServer:
     def __init__(self, runs: Iterable[ServedRun] = (), fault: Fault | None = None) -> None:
         self.runs: dict[str, ServedRun] = {run.name: run for run in runs}
         self.extra: list[ServedRun] = []
+        self.views: dict[str, dict[str, Any]] = {}
         self.asked: Counter[str] = Counter()
         self.variables: list[tuple[str, dict[str, Any]]] = []
         self.fault: Fault = fault or (lambda _what, _n: None)
@@ -120,6 +125,12 @@ class WandbServer:
             "RunResumeStatus": self._tell_resume_status,
             "Runs": self._list_runs,
             "CreateRunFiles": self._take_files,
+            "ProjectInternalId": self._find_project,
+            "GetProjects": self._list_projects,
+            "upsertView": self._save_view,
+            "UpsertView2": self._save_view,
+            "SpecificReport": self._load_report,
+            "View": self._load_view,
         }
         return answers.get(operation, _answer_the_rest)(variables)
 
@@ -182,6 +193,37 @@ class WandbServer:
             return {"project": None}
         project = {"id": "1", "internalId": "1", "runCount": len(found), "readOnly": False, "runs": runs}
         return {"project": project}
+
+    def _list_names(self) -> list[str]:
+        return sorted({run.project for run in [*self.runs.values(), *self.extra]})
+
+    def _find_project(self, variables: dict[str, Any]) -> dict[str, Any]:
+        is_there = variables["projectName"] in self._list_names()
+        return {"project": {"id": "1", "internalId": "1"} if is_there else None}
+
+    def _list_projects(self, _variables: dict[str, Any]) -> dict[str, Any]:
+        facts = {"__typename": "Project", "id": "1", "entityName": ENTITY, "user": None}
+        facts |= {"createdAt": "2026-11-01T00:00:00Z", "isBenchmark": False}
+        edges = [{"node": facts | {"name": name}} for name in self._list_names()]
+        return {
+            "models": {"pageInfo": {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}, "edges": edges}
+        }
+
+    def _save_view(self, variables: dict[str, Any]) -> dict[str, Any]:
+        key = variables.get("id") or f"Vmlldzo{len(self.views)}"
+        is_new = key not in self.views
+        view = self.views.get(key, {}) | {name: value for name, value in variables.items() if value is not None}
+        project = {"id": "1", "name": view["projectName"], "entityName": view["entityName"]}
+        stamp = {"createdAt": "2026-11-01T00:00:00Z", "updatedAt": "2026-11-01T00:00:00Z"}
+        self.views[key] = view | {"id": key, "project": project, **stamp}
+        return {"upsertView": {"view": self.views[key], "inserted": is_new}}
+
+    def _load_report(self, variables: dict[str, Any]) -> dict[str, Any]:
+        return {"view": self.views.get(variables["reportId"])}
+
+    def _load_view(self, variables: dict[str, Any]) -> dict[str, Any]:
+        nodes = [{"node": view} for view in self.views.values() if view["name"] == variables["viewName"]]
+        return {"project": {"allViews": {"edges": nodes}}}
 
     def _take_files(self, variables: dict[str, Any]) -> dict[str, Any]:
         files = [{"name": name, "uploadUrl": f"{self.url}/storage/{name}"} for name in variables["files"]]

@@ -6,16 +6,16 @@ import contextlib
 import fcntl
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from causalmix.config import TrackerConfig
 from causalmix.errors import CausalMixError, RecordError, TrackerError
 from causalmix.table.records import read_row
 from causalmix.table.wandb.files import WandbFile, find_wandb_files, merge_files, read_wandb_files
 from causalmix.table.wandb.log import cut_torn_tail
 from causalmix.track.mirror import Mirror, MirroredRun
+from causalmix.track.project import read_tracker
 from causalmix.track.session import is_uploaded
 from causalmix.track.upload import Upload, upload_files
 
@@ -141,25 +141,13 @@ def _says(files: list[WandbFile], row: dict[str, Any]) -> bool:
 def _write_from_record(run_dir: Path, row: dict[str, Any], *, is_first: bool) -> None:
     """Write a W&B file from a run's record; its metrics too, where no other file has them."""
     run = MirroredRun(run_dir.name, str(row.get("sweep_id", "")), str(row.get("cohort", "")), run_dir / "log")
-    mirror = Mirror(_read_tracker(run_dir), run)
+    mirror = Mirror(read_tracker(run_dir), run)
     if is_first:
         for line in _read_lines(run_dir / "metrics.jsonl"):
             mirror.log(line)
     mirror.finish(row, "complete")
     if mirror.failure:
         raise TrackerError(f"no W&B file can be written from the record ({mirror.failure})")
-
-
-def _read_tracker(run_dir: Path) -> TrackerConfig:
-    """Read where the run was to be mirrored; the file that is written now goes to disk."""
-    import yaml
-
-    try:
-        told = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))["tracker"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise TrackerError(f"config.yaml does not say which project the run belongs to ({error!r})") from error
-    known = {item.name for item in fields(TrackerConfig)}
-    return TrackerConfig(**{key: value for key, value in told.items() if key in known} | {"mode": "offline"})
 
 
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
