@@ -20,6 +20,7 @@ from causalmix.config import AnalysisConfig, TargetConfig
 from causalmix.errors import ConfigError, name_some, nearest_name
 from causalmix.files import write_json
 from causalmix.table.runs import RunsTable, load_runs
+from causalmix.table.sources import ALLOWED
 
 
 def analyse(cfg: AnalysisConfig, *, progress: bool = True) -> Analysis:
@@ -120,7 +121,7 @@ def load_inputs(cfg: AnalysisConfig) -> tuple[AnalysisConfig, RunsTable]:
     if OmegaConf.is_config(cfg):
         cfg = cast(AnalysisConfig, OmegaConf.to_object(cast(Any, cfg)))
     if not cfg.runs:
-        raise ConfigError("runs=... is missing: a sweep folder, a .csv or a .parquet file; several joined by commas.")
+        raise ConfigError(f"runs=... is missing: {ALLOWED}.")
     kind = cfg.estimator.kind
     needs_state = kind not in FAMILIES or FAMILIES[kind].uses_state
     return cfg, load_runs(cfg.runs, needs_state=needs_state)

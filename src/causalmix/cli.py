@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from causalmix.errors import CausalMixError, ConfigError
+from causalmix.track.commands import add_commands
 
 app = typer.Typer(
     help="Pools, sweeps and runs tables of CausalMix. Settings are Hydra overrides, as in launch.py.",
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 pool_app = typer.Typer(help="Prepare and look at document pools.", no_args_is_help=True)
 app.add_typer(pool_app, name="pool")
+add_commands(app)
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="Hydra overrides: pool=jsonl pool.path=DIR ...")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -144,8 +146,9 @@ def show_logs(
 
 @app.command("table")
 def write_runs_table(
-    runs: Annotated[str, typer.Argument(help="Sweep folder or table; with --outcomes the table of mixtures.")],
-    output: Path,
+    runs: Annotated[str, typer.Argument(help="Sweep folder, table, .wandb files, wandb:ENTITY/PROJECT?group=SWEEP.")],
+    output: Annotated[Path | None, typer.Argument(help="File to write, .csv or .parquet.")] = None,
+    compare: Annotated[str | None, typer.Option(help="Other source: print where it differs; status 1 if so.")] = None,
     outcomes: Annotated[Path | None, typer.Option(help="Second table of a RegMix pair or an olmix swarm.")] = None,
     higher_is_better: Annotated[bool, typer.Option(help="--outcomes holds scores, not losses.")] = False,
     columns: Annotated[list[str] | None, typer.Option("--map", help="OLD=NEW, OLD=-NEW for losses, or a YAML.")] = None,
@@ -155,6 +158,10 @@ def write_runs_table(
     from causalmix.table.foreign import load_foreign
     from causalmix.table.runs import load_runs, write_table
 
+    if compare is not None:
+        raise typer.Exit(compare_runs(runs, compare, as_json))
+    if output is None:
+        raise ConfigError("say where to write: causalmix table RUNS OUTPUT.csv (or .parquet), or --compare OTHER")
     if outcomes is not None or columns:
         frame, problems, notes = load_foreign(runs, outcomes, columns or [], higher_is_better=higher_is_better)
     else:
@@ -170,6 +177,16 @@ def write_runs_table(
     for note in notes:
         typer.echo(note)
     typer.echo(f"{output}: {len(frame)} runs")
+
+
+def compare_runs(runs: str, other: str, as_json: bool) -> int:
+    """Print where two sources of runs differ; exit status 1 if they do."""
+    from causalmix.table.compare import compare_tables
+    from causalmix.table.runs import load_runs
+
+    difference = compare_tables(load_runs(runs, needs_state=False), load_runs(other, needs_state=False))
+    typer.echo(json.dumps(difference.to_dict(), indent=1) if as_json else difference.render(runs, other))
+    return int(bool(difference))
 
 
 @app.command("export")

@@ -37,9 +37,10 @@ def run_command(application: Callable[[], Any], arguments: Sequence[str]) -> int
         Exit status: 0, or 2 for an error that the user can mend.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to us; we print them
-    sys.argv = [*arguments[:1], *sort_flags(arguments[1:])]
+    given = [quote_wandb(text) for text in arguments[1:]]
+    sys.argv = [*arguments[:1], *sort_flags(given)]
     try:
-        refuse_sweep_without_multirun(arguments[1:])
+        refuse_sweep_without_multirun(given)
         application()
     except CausalMixError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -60,6 +61,11 @@ def run_command(application: Callable[[], Any], arguments: Sequence[str]) -> int
 def sort_flags(arguments: Sequence[str]) -> list[str]:
     """Put ``-m`` first: Hydra's parser refuses it between overrides, where people type it too."""
     return sorted(arguments, key=lambda text: text not in MULTIRUN)
+
+
+def quote_wandb(text: str) -> str:
+    """Put quotes around ``runs=wandb:team/project?group=sweep``: Hydra's grammar has no second equals sign."""
+    return re.sub(r"^(\+{0,2}runs=)(wandb:[^'\"]*)$", r"\1'\2'", text)
 
 
 def end_with_message(task: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -48,6 +48,10 @@ class TableError(CausalMixError, ValueError):
     """A runs table that does not say what an analysis needs."""
 
 
+class TrackerError(CausalMixError, RuntimeError):
+    """W&B, or a file of its, that an upload or a dashboard cannot use; no run ever ends on it."""
+
+
 class AnalysisError(CausalMixError, ValueError):
     """A fit or an extrapolation that the data cannot support."""
 

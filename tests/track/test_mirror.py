@@ -1,73 +1,49 @@
-"""The W&B mirror: the names of the runs table in a file on disk, and never in the way of a run."""
+"""The W&B mirror: the names of the runs table in W&B's config and summary, and never in the way of a run."""
 
 from __future__ import annotations
 
 import json
-import struct
-import zlib
-from collections.abc import Iterator
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from causalmix.config import TrackerConfig
+from causalmix.table.wandb.files import find_wandb_files, merge_files, read_wandb_files
+from causalmix.table.wandb.log import read_log
+from causalmix.table.wandb.rows import WandbRun, flatten
 from causalmix.track import mirror as mirror_module
-from causalmix.track.mirror import Mirror
+from causalmix.track import session as session_module
+from causalmix.track.mirror import Mirror, MirroredRun
 from tests.run.test_proxy import Bench
+from tests.wandb_client import list_children
+from tests.wandb_server import KEY, WandbServer
 
-BLOCK, HEADER = 32768, 7
-WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
-
-
-def read_chunks(content: bytes) -> Iterator[bytes]:
-    """Read the framed log that W&B writes: blocks of 32 KiB, each chunk with crc32, length and kind."""
-    magic, version = struct.unpack("<4s3s", content[:HEADER])
-    assert (magic, version) == (b":W&B", b"\xe1\xbe\x00")
-    at, parts = HEADER, b""
-    while at + HEADER <= len(content):
-        if BLOCK - at % BLOCK < HEADER:  # the rest of a block that is too short for a header is padding
-            at += BLOCK - at % BLOCK
-            continue
-        crc, length, kind = struct.unpack("<IHB", content[at : at + HEADER])
-        data = content[at + HEADER : at + HEADER + length]
-        assert zlib.crc32(data, zlib.crc32(bytes([kind]))) == crc
-        at += HEADER + length
-        parts = data if kind in (WHOLE, FIRST) else parts + data
-        if kind in (WHOLE, LAST):
-            yield parts
+ROW = {"run_id": "r1", "seed": 3, "mixture.code": 0.1 + 0.2, "outcome.avg_dev": 100 / 3, "wall_s": 4.0}
+CONFIG = TrackerConfig("online", "online", wait_s=3.0, attempts=2, jitter_s=0.0)
 
 
-def read_log(folder: Path) -> dict[str, Any]:
-    """Read config, summary, history and identity of the one run whose file lies under a folder."""
-    from wandb.proto import wandb_internal_pb2
-
-    (path,) = folder.rglob("run-*.wandb")
-    config: dict[str, Any] = {}
-    summary: dict[str, Any] = {}
-    history: list[dict[str, Any]] = []
-    run: dict[str, Any] = {}
-    for chunk in read_chunks(path.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(chunk)
-        kind = record.WhichOneof("record_type")
-        if kind == "run":
-            run = {name: getattr(record.run, name) for name in ("run_id", "run_group", "job_type", "project")}
-            updates = record.run.config.update
-        else:
-            updates = record.config.update
-        config |= {read_key(item): json.loads(item.value_json) for item in updates}
-        summary |= {read_key(item): json.loads(item.value_json) for item in record.summary.update}
-        if kind == "history":
-            history.append({read_key(item): json.loads(item.value_json) for item in record.history.item})
-        if kind == "exit":
-            run["exit_code"] = record.exit.exit_code
-    return {**run, "config": config, "summary": summary, "history": history}
+def read_one(folder: Path) -> WandbRun:
+    (file,) = read_wandb_files(find_wandb_files(folder))
+    return file.run
 
 
-def read_key(item: Any) -> str:
-    """Names with dots come as one key, or as nested keys of one part each."""
-    return str(item.key) or ".".join(item.nested_key)
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    (path,) = find_wandb_files(folder)
+    steps = [record.history.item for record in read_log(path) if record.WhichOneof("record_type") == "history"]
+    return [{item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in step} for step in steps]
+
+
+def mirror_row(config: TrackerConfig, folder: Path, run_id: str = "r1") -> Mirror:
+    mirror = Mirror(config, MirroredRun(run_id, "sweep", "signal", folder))
+    row = ROW | {"run_id": run_id}
+    mirror.update_config({name: row[name] for name in ("run_id", "seed", "mixture.code")})
+    for step in range(3):
+        mirror.log({"step": step, "loss": 1 / (step + 1)})
+    mirror.finish(row, "complete")
+    return mirror
 
 
 def test_an_offline_run_holds_the_row_of_the_table(tiny_outputs: Path, tmp_path: Path) -> None:
@@ -75,27 +51,35 @@ def test_an_offline_run_holds_the_row_of_the_table(tiny_outputs: Path, tmp_path:
     record = bench.run(tmp_path, "tracker=offline", "cohort=anchor", "train.log_every=1")
     assert record.status == "complete", record.cause
     assert "tracker_failure" not in record.provenance
-    log = read_log(tmp_path / record.run_id)
-    assert log["run_id"] == record.run_id
-    assert (log["run_group"], log["job_type"], log["project"]) == ("sweep", "anchor", "causalmix")
-    assert log["exit_code"] == 0
-    row = record.row
-    settings = {name for name in row if name.startswith(("mixture.", "realised.", "state.", "pool.", "design."))}
+    held = read_one(tmp_path / record.run_id)
+    assert held.name == record.run_id
+    assert held.state == "finished"
+    row = {name: value for name, value in record.row.items() if value is not None}
+    assert held.to_row(known=False) == row  # names, and floats to the last digit
+    settings = {name for name in row if name.startswith(("mixture.", "state.", "pool.", "design.", "model."))}
+    settings |= {"run_id", "sweep_id", "cohort", "seed", "replicate"}
     assert len(settings) > 20
-    for name in settings | {"run_id", "cohort", "seed", "model.name"}:
-        assert log["config"][name] == row[name], name
-    for name in (name for name in row if name.startswith(("outcome.", "unseen.", "accuracy.", "train."))):
-        assert log["summary"][name] == row[name], name  # floats to the last digit
-    losses = [step["loss"] for step in log["history"]]
-    assert len(losses) == row["train.n_steps"]
+    assert set(held.config) - {"_wandb"} == settings
+    assert {name for name, _ in flatten(held.summary)} == set(row) - settings
+    history = read_history(tmp_path / record.run_id)
+    assert len(history) == row["train.n_steps"]
+    assert history[-1]["training/step"] == row["train.n_steps"]
+    assert min(step["training/loss"] for step in history) > 0
+
+
+def test_group_and_job_type_are_sweep_and_cohort(tmp_path: Path) -> None:
+    mirror_row(TrackerConfig("offline", "offline", project="p"), tmp_path)
+    (path,) = find_wandb_files(tmp_path)
+    run = next(record.run for record in read_log(path) if record.WhichOneof("record_type") == "run")
+    assert (run.run_id, run.run_group, run.job_type, run.project) == ("r1", "sweep", "signal", "p")
 
 
 def test_a_run_that_failed_says_so(tiny_outputs: Path, tmp_path: Path) -> None:
     record = Bench(tiny_outputs).run(tmp_path, "tracker=offline", "train.lr_peak=1e30", "train.grad_clip=1e30")
     assert record.status == "failed"
-    log = read_log(tmp_path / record.run_id)
-    assert log["exit_code"] == 1
-    assert "outcome.avg_dev" not in log["summary"]
+    held = read_one(tmp_path / record.run_id)
+    assert held.state == "failed"
+    assert dict(flatten(held.summary)) == {"status": "failed", "cause": record.cause}
 
 
 def test_the_tracker_changes_nothing_that_counts(tiny_outputs: Path, tmp_path: Path) -> None:
@@ -108,9 +92,13 @@ def test_the_tracker_changes_nothing_that_counts(tiny_outputs: Path, tmp_path: P
 class Raising:
     """A W&B run on which the named action raises."""
 
-    def __init__(self, broken: str) -> None:
+    def __init__(self, broken: str, file: Path) -> None:
         self.broken = broken
-        self.config = self.summary = self
+        self.config = self.summary = self.settings = self
+        self.sync_file = str(file)
+
+    def define_metric(self, *_: object, **__: object) -> None:
+        pass
 
     def update(self, *_: object, **__: object) -> None:
         self._act("update")
@@ -133,20 +121,96 @@ def test_a_tracker_that_raises_never_fails_a_run(
     def open_run(*_: object) -> Raising:
         if broken == "init":
             raise ConnectionError("no init today")
-        return Raising(broken)
+        return Raising(broken, tmp_path / "nothing.wandb")
 
-    monkeypatch.setattr(mirror_module, "_open_run", open_run)
+    monkeypatch.setattr(session_module, "_open_run", open_run)
     record = Bench(tiny_outputs).run(tmp_path, "tracker=offline", "train.log_every=1")
     assert record.status == "complete"
     assert record.provenance["tracker_failure"] == f"ConnectionError: no {broken} today"
 
 
+def test_a_client_that_never_comes_back_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck = threading.Event()
+    monkeypatch.setattr(mirror_module, "open_session", lambda *_: stuck.wait(60))
+    monkeypatch.setattr(mirror_module, "GRACE_S", 0.5)
+    began = time.monotonic()
+    mirror = Mirror(TrackerConfig("online", "online", wait_s=0.2), MirroredRun("r", "g", "signal", tmp_path))
+    mirror.log({"step": 0})
+    assert time.monotonic() - began < 0.2  # the run has left its word and is gone
+    mirror.finish({}, "complete")
+    assert time.monotonic() - began < 5
+    assert mirror.failure == "TimeoutError: W&B did not come back within 0.9 s"
+    stuck.set()
+
+
 def test_disabled_imports_and_writes_nothing(tmp_path: Path) -> None:
-    mirror = Mirror(
-        TrackerConfig("disabled", "disabled"), run_id="r", group="g", cohort="signal", folder=tmp_path / "log"
-    )
+    mirror = Mirror(TrackerConfig("disabled", "disabled"), MirroredRun("r", "g", "signal", tmp_path / "log"))
     mirror.update_config({"a": 1})
     mirror.log({"b": 2})
-    mirror.finish({})
+    mirror.finish({}, "complete")
+    mirror.abandon()
     assert mirror.failure is None
     assert not (tmp_path / "log").exists()
+
+
+def test_online_the_server_has_the_row(server: WandbServer, tmp_path: Path) -> None:
+    mirror = mirror_row(CONFIG, tmp_path)
+    assert mirror.failure is None
+    held = server.runs["r1"]
+    assert (held.group, held.job_type, held.state, held.project) == ("sweep", "signal", "finished", "causalmix")
+    config = {name: value["value"] for name, value in json.loads(held.config).items() if name != "_wandb"}
+    assert config == {name: ROW[name] for name in ("run_id", "seed", "mixture.code")}
+    summary = {name: value for name, value in json.loads(held.summary).items() if not name.startswith("_")}
+    assert summary == {"outcome.avg_dev": 100 / 3, "wall_s": 4, "status": "complete"}
+    assert [json.loads(line)["training/loss"] for line in held.history] == [1.0, 0.5, 1 / 3]
+    (file,) = find_wandb_files(tmp_path)
+    assert file.with_name(f"{file.name}.synced").exists()  # sync has nothing to do
+    # The same run again, resumed: still one run.
+    assert mirror_row(CONFIG, tmp_path).failure is None
+    assert list(server.runs) == ["r1"]
+    everything = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert KEY.encode() not in everything
+
+
+@pytest.mark.parametrize("fault", ["hang", "429", "drop"])
+def test_without_a_server_the_run_goes_to_disk(server: WandbServer, tmp_path: Path, fault: str) -> None:
+    server.fault = lambda _what, _n: fault
+    began = time.monotonic()
+    mirror = mirror_row(CONFIG, tmp_path / "a")
+    first_s = time.monotonic() - began
+    assert first_s < 2 * CONFIG.wait_s + 2
+    assert "causalmix sync" in str(mirror.failure)
+    runs = merge_files(read_wandb_files(find_wandb_files(tmp_path / "a")))
+    assert [run.to_row()["outcome.avg_dev"] for run in runs] == [100 / 3]
+    # The next run of the process does not wait for it again.
+    began = time.monotonic()
+    mirror = mirror_row(CONFIG, tmp_path / "b", "r2")
+    assert time.monotonic() - began < 3
+    assert "did not answer an earlier run" in str(mirror.failure)
+    held = read_one(tmp_path / "b")
+    assert (held.state, held.to_row()["outcome.avg_dev"]) == ("finished", 100 / 3)
+    assert not server.runs
+
+
+@pytest.mark.parametrize("fault", ["hang", "500"])
+def test_a_server_that_goes_away_in_the_middle_costs_a_bounded_wait(
+    server: WandbServer, tmp_path: Path, fault: str
+) -> None:
+    server.fault = lambda what, _n: fault if what == "file_stream" else None
+    began = time.monotonic()
+    mirror = mirror_row(CONFIG, tmp_path)
+    assert time.monotonic() - began < 2 * CONFIG.wait_s + 2
+    assert "in time" in str(mirror.failure)
+    (file,) = find_wandb_files(tmp_path)
+    assert not file.with_name(f"{file.name}.synced").exists()
+    assert read_one(tmp_path).to_row()["outcome.avg_dev"] == 100 / 3  # all of it is on disk
+
+
+def test_the_clients_process_ends_with_it(server: WandbServer, tmp_path: Path) -> None:
+    import wandb
+
+    before = list_children()
+    mirror_row(CONFIG, tmp_path)
+    assert list_children() - before
+    wandb.teardown()
+    assert list_children() <= before

@@ -96,7 +96,9 @@ class AnalysisConfig:
 
     estimator: EstimatorConfig = MISSING
     policy: PolicyConfig = MISSING
-    runs: str | None = None  # a sweep folder, a CSV or a Parquet file; several joined by commas
+    runs: str | None = (
+        None  # a sweep folder, .csv, .parquet, .wandb or wandb:entity/project?group=...; joined by commas
+    )
     cohort: str = "signal"  # which runs the fit may see
     output_dir: str = "outputs/analysis"
     target: TargetConfig = field(default_factory=TargetConfig)

@@ -42,7 +42,10 @@ class TrackerConfig:
     name: str = MISSING
     mode: str = "offline"  # offline | online | disabled
     project: str = "causalmix"
-    entity: str | None = None
+    entity: str | None = None  # user or team; null: the key's own
+    wait_s: float = 20.0  # longest wait for W&B at a run's start (the run goes on meanwhile) and at its end
+    attempts: int = 3  # calls at a run's start before it goes to disk instead
+    jitter_s: float = 5.0  # online: workers that start together call within so long
 
 
 @dataclass

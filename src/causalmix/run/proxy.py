@@ -31,7 +31,7 @@ from causalmix.run.guard import Guard
 from causalmix.run.metrics import Metrics
 from causalmix.run.record import Record, check_outcomes
 from causalmix.run.workshop import Workshop
-from causalmix.track.mirror import Mirror
+from causalmix.track.mirror import Mirror, MirroredRun
 
 if TYPE_CHECKING:
     from causalmix.pool.candidate import CandidatePool
@@ -97,13 +97,7 @@ def run_proxy(point: Point, run_dir: Path, workshop: Workshop, guard: Guard | No
     guard = guard or Guard()
     (run_dir / "log" / "failure.txt").unlink(missing_ok=True)  # of an earlier attempt
     write_text(run_dir / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
-    mirror = Mirror(
-        config.tracker,
-        run_id=point.run_id,
-        group=point.sweep_id,
-        cohort=config.cohort,
-        folder=run_dir / "log",
-    )
+    mirror = Mirror(config.tracker, MirroredRun(point.run_id, point.sweep_id, config.cohort, run_dir / "log"))
     diary = Diary()
     try:
         row = _do_run(point, run_dir, workshop, mirror, diary, guard)
@@ -112,7 +106,7 @@ def run_proxy(point: Point, run_dir: Path, workshop: Workshop, guard: Guard | No
     except DiskFullError:
         raise
     except LostClaimError:
-        mirror.finish({}, failed=True)
+        mirror.abandon()
         raise
     except StoppedEarlyError as stop:
         record = _make_record(point, diary, "preempted", str(stop), {})
@@ -122,7 +116,7 @@ def run_proxy(point: Point, run_dir: Path, workshop: Workshop, guard: Guard | No
         cause = str(error) if isinstance(error, CausalMixError) else f"{type(error).__name__}: {error}"
         write_text(run_dir / "log" / "failure.txt", traceback.format_exc())
         record = _make_record(point, diary, "failed", cause, {})
-    mirror.finish(record.row, failed=record.status != "complete")
+    mirror.finish(record.row, record.status, record.cause)
     if mirror.failure:
         record.provenance["tracker_failure"] = mirror.failure
     record.provenance.update(guard.describe())

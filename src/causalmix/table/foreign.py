@@ -51,7 +51,7 @@ def load_foreign(
         frame = rename_columns(frame, chosen, source)
         notes = [] if higher_is_better else ["outcomes are minus the losses: higher is better"]
     else:
-        frame, problems = read_unchecked(Path(source))
+        frame, problems = read_unchecked(source)
         frame, notes = fill_in(rename_columns(frame, chosen, source))
     frame = type_columns(frame)
     check_schema(frame, source, needs_state=False)

@@ -8,15 +8,16 @@ import math
 import numpy as np
 import pandas as pd
 
-from causalmix.table.schema import is_measured, is_text
+from causalmix.table.schema import is_measured, is_real, is_text
 
 
 def type_columns(frame: pd.DataFrame) -> pd.DataFrame:
     """Give every column one type and sort the columns by name.
 
     Columns of text stay text, a column whose filled cells are all numbers becomes int64 or float64, cells
-    left empty are missing. A measured column (mixture, state, outcome ...) with a cell that is no number
-    is left as it is, for :func:`~causalmix.table.schema.check_schema` to name.
+    left empty are missing; a column that is empty throughout goes, unless it is a measured one. A measured
+    column (mixture, state, outcome ...) with a cell that is no number is left as it is, for
+    :func:`~causalmix.table.schema.check_schema` to name.
 
     Returns
     -------
@@ -24,7 +25,9 @@ def type_columns(frame: pd.DataFrame) -> pd.DataFrame:
         A new frame, rows in the order given.
     """
     names = sorted(frame.columns)
-    return pd.DataFrame({str(name): _normalise_column(frame[name], str(name)) for name in names})
+    columns = {str(name): _normalise_column(frame[name], str(name)) for name in names}
+    kept = [name for name, values in columns.items() if is_measured(name) or name == "run_id" or values.notna().any()]
+    return pd.DataFrame({name: columns[name] for name in kept})
 
 
 def normalise_frame(frame: pd.DataFrame) -> pd.DataFrame:
@@ -47,19 +50,20 @@ def fingerprint_frame(frame: pd.DataFrame) -> str:
     """
     rows = []
     for record in frame.to_dict(orient="records"):
-        cells = (f"{name}={_spell(value)}" for name, value in sorted(record.items()) if not _is_missing(value))
+        cells = (f"{name}={_spell(value)}" for name, value in sorted(record.items()) if not is_missing(value))
         rows.append("\x1f".join(cells))
     return hashlib.sha256("\x1e".join(sorted(rows)).encode()).hexdigest()[:16]
 
 
 def _normalise_column(values: pd.Series, name: str) -> pd.Series:
-    cells = [None if _is_missing(value) else value for value in values.tolist()]
+    cells = [None if is_missing(value) else value for value in values.tolist()]
     if not is_text(name):
         numbers = [_parse_number(cell) for cell in cells]
         # NaN that was spelled out in a measured column must not turn into an innocent empty cell.
         if all((number is None) == (cell is None) for number, cell in zip(numbers, cells)):
             filled = [number for number in numbers if number is not None]
-            if filled and len(filled) == len(cells) and all(isinstance(number, int) for number in filled):
+            is_whole = all(isinstance(number, int) for number in filled) and not is_real(name)
+            if filled and len(filled) == len(cells) and is_whole:
                 return pd.Series(filled, dtype=np.int64) if _fit_int64(filled) else pd.Series(filled, dtype=object)
             if filled or is_measured(name):
                 spelled = [math.nan if number is None else float(number) for number in numbers]
@@ -89,7 +93,8 @@ def _fit_int64(numbers: list[int | float]) -> bool:
     return all(-(2**63) <= number < 2**63 for number in numbers)
 
 
-def _is_missing(value: object) -> bool:
+def is_missing(value: object) -> bool:
+    """Say whether a cell is empty, however its table spells that."""
     return value is None or value is pd.NA or value == "" or (isinstance(value, float) and math.isnan(value))
 
 

@@ -43,7 +43,7 @@ def read_records(sweep: Path) -> tuple[pd.DataFrame, list[str]]:
     rows, problems = [], []
     for folder in sorted(path for path in runs.iterdir() if path.is_dir()):
         try:
-            rows.append(_read_row(folder))
+            rows.append(read_row(folder))
         except RecordError as error:
             problems.append(str(error))
     if not rows:
@@ -52,8 +52,14 @@ def read_records(sweep: Path) -> tuple[pd.DataFrame, list[str]]:
     return pd.DataFrame(rows), problems
 
 
-def _read_row(folder: Path) -> dict[str, Any]:
-    """Return one run's columns, or raise RecordError with the reason that it has none."""
+def read_row(folder: Path) -> dict[str, Any]:
+    """Return one run's columns.
+
+    Raises
+    ------
+    RecordError
+        Where it has none: no record, a damaged one, a run that is not complete; with the reason.
+    """
     path = folder / "record.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))

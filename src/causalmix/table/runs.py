@@ -1,8 +1,7 @@
-"""Reading and writing runs tables: sweep folders, CSV, Parquet, or several of them joined."""
+"""The runs table: loaded from any source or several of them joined, checked, and written."""
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 from causalmix.errors import TableError, name_some
 from causalmix.files import DiskFullError, write_atomically
 from causalmix.table.normal import fingerprint_frame, normalise_frame, type_columns
-from causalmix.table.records import read_records
 from causalmix.table.schema import (
     SUM_NOTED,
     check_schema,
@@ -23,6 +21,7 @@ from causalmix.table.schema import (
     list_features,
     sum_mixture,
 )
+from causalmix.table.sources import read_source, split_sources
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,8 @@ def load_runs(source: str | Path, *, needs_state: bool = True) -> RunsTable:
     Parameters
     ----------
     source : str or Path
-        A sweep folder, a ``.csv`` or a ``.parquet`` file; several joined by commas.
+        A sweep folder, a ``.csv`` (also one saved from W&B's page), a ``.parquet`` or ``.wandb`` file,
+        ``offline:FOLDER`` (the W&B files in it), ``wandb:entity/project?group=SWEEP_ID``; several joined by commas.
     needs_state : bool
         Whether ``state.*`` columns are required.
 
@@ -76,13 +76,14 @@ def load_runs(source: str | Path, *, needs_state: bool = True) -> RunsTable:
     TableError
         Nothing to read, or a table that :func:`~causalmix.table.schema.check_schema` refuses.
     """
-    parts, problems = [], []
-    for path in _split_sources(source):
-        frame, left_out = _read_source(path)
-        frame = type_columns(frame)
-        check_schema(frame, str(path), needs_state=needs_state)
-        parts.append((str(path), frame))
-        problems += left_out
+    parts, problems, noted = [], [], []
+    for name in split_sources(source):
+        read = read_source(name)
+        frame = type_columns(read.frame)
+        check_schema(frame, name, needs_state=needs_state)
+        parts.append((name, frame))
+        problems += read.problems
+        noted += read.notes
     frame = normalise_frame(_join(parts))
     check_schema(frame, str(source), needs_state=needs_state)  # now for a run that stands in two sources
     fingerprint = fingerprint_frame(frame)
@@ -95,11 +96,11 @@ def load_runs(source: str | Path, *, needs_state: bool = True) -> RunsTable:
         list_abilities(columns),
         fingerprint,
         tuple(problems),
-        tuple(notes),
+        (*noted, *notes),
     )
 
 
-def read_unchecked(path: Path) -> tuple[pd.DataFrame, list[str]]:
+def read_unchecked(source: str | Path) -> tuple[pd.DataFrame, list[str]]:
     """Read a table whose columns may have any name, cells as they stand in the file.
 
     Returns
@@ -113,7 +114,8 @@ def read_unchecked(path: Path) -> tuple[pd.DataFrame, list[str]]:
     TableError
         No such file, or none that can be read.
     """
-    return _read_source(_split_sources(path)[0])
+    read = read_source(split_sources(source)[0], known=False)
+    return read.frame, read.problems
 
 
 def write_table(frame: pd.DataFrame, path: str | Path, *, needs_state: bool = True) -> Path:
@@ -150,61 +152,6 @@ def write_table(frame: pd.DataFrame, path: str | Path, *, needs_state: bool = Tr
     except OSError as error:
         raise TableError(f"{path}: cannot be written ({error}). Free some space or give another path.") from error
     return path
-
-
-def _split_sources(source: str | Path) -> list[Path]:
-    if Path(source).exists():
-        return [Path(source)]
-    paths = [Path(part.strip()) for part in str(source).split(",") if part.strip()]
-    missing = [path for path in paths if not path.exists()]
-    if missing or not paths:
-        raise TableError(
-            f"runs={source}: no such file or folder: {name_some(missing) or 'nothing given'}. Allowed: "
-            "a sweep folder, a .csv or a .parquet file; several joined by commas."
-        )
-    return paths
-
-
-def _read_source(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    if path.is_dir():
-        return read_records(path)
-    readers = {".csv": _read_csv, ".parquet": _read_parquet}
-    if path.suffix not in readers:
-        raise TableError(f"{path}: a runs table ends in .csv or .parquet, or is a sweep folder.")
-    try:
-        frame = readers[path.suffix](path)
-    except (OSError, ValueError, csv.Error) as error:  # Arrow raises a ValueError for a damaged file
-        raise TableError(f"{path}: cannot be read as {path.suffix[1:].upper()} ({error}).") from error
-    columns = [str(name) for name in frame.columns]
-    doubled = sorted({name for name in columns if columns.count(name) > 1})
-    if doubled:
-        raise TableError(f"{path}: columns that stand there twice: {name_some(doubled)}. Keep one of each.")
-    return _leave_out_unfinished(frame)
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    # Every cell as the text it is: no 'NA' domain lost, no float rounded, no run_id 007 turned into 7.
-    with path.open(newline="", encoding="utf-8-sig") as handle:
-        reader = csv.reader(handle, strict=True)
-        header = next(reader, [])
-        rows = [(reader.line_num, row) for row in reader if row]
-    torn = [f"line {line} ({len(row)})" for line, row in rows if len(row) != len(header)]
-    if torn:
-        raise ValueError(f"the header has {len(header)} columns, but not {name_some(torn)}")
-    return pd.DataFrame([row for _, row in rows], columns=pd.Index(header, dtype=object), dtype=object)
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    return pd.read_parquet(path)
-
-
-def _leave_out_unfinished(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    if "status" not in frame.columns or "run_id" not in frame.columns:
-        return frame, []
-    unfinished = (frame["status"].astype(str) != "complete").to_numpy()
-    left_out = frame.loc[unfinished, ["run_id", "status"]].astype(str)
-    problems = [f"{run_id}: {status or 'no status'}" for run_id, status in left_out.itertuples(index=False)]
-    return frame[~unfinished], problems
 
 
 def _join(parts: list[tuple[str, pd.DataFrame]]) -> pd.DataFrame:

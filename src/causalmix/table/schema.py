@@ -26,9 +26,24 @@ _TEXT_NAMES = ("run_id", "sweep_id", "cohort", "status", "cause", "git_sha", "st
 _TEXT_ENDINGS = (".name", "fingerprint", ".revision", ".kind", ".path", "_id", "_sha", "_at")
 
 
+_FAMILIES = (*MEASURED, "design.", "control.", "pool.", "model.", "train.")
+_REAL = ("design.", "control.", "train.loss_", "wall_s", "device_s")
+_NUMBERS = ("seed", "replicate", "wall_s", "device_s")
+
+
+def is_column(name: str) -> bool:
+    """Say whether a name is of the runs table: W&B and its users keep other things beside a run's row."""
+    return name.startswith(_FAMILIES) or name in (*_TEXT_NAMES, *_NUMBERS)
+
+
 def is_text(column: str) -> bool:
     """Say whether a column holds text even where every cell looks like a number."""
     return column in _TEXT_NAMES or column.endswith(_TEXT_ENDINGS)
+
+
+def is_real(column: str) -> bool:
+    """Say whether a column's numbers are real: 40.0 stays so where W&B, or JavaScript, writes it as 40."""
+    return is_measured(column) or column.startswith(_REAL)
 
 
 def is_measured(column: str) -> bool:

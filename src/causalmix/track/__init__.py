@@ -1,1 +1,1 @@
-"""Mirrors of a run for people to look at; the record stays the truth."""
+"""The W&B mirror of runs, its upload and its dashboards; the record stays the truth."""

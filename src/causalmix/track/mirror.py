@@ -3,91 +3,117 @@
 from __future__ import annotations
 
 import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from causalmix.config import TrackerConfig
+from causalmix.track.session import Session, open_session
 
 logger = logging.getLogger(__name__)
 
+GRACE_S = 3.0
 
-class Mirror:
-    """Mirror one run to W&B; whatever W&B does, the run goes on.
+Action = Callable[[Session], None]
 
-    Parameters
+
+@dataclass(frozen=True)
+class MirroredRun:
+    """What W&B is told about a run.
+
+    Attributes
     ----------
-    config : TrackerConfig
-        Mode (offline, online, disabled), project and entity. The key comes from the environment.
     run_id : str
-        W&B id of the run, so that a resumed run is the same W&B run.
+        W&B's id and name of the run: a run that is resumed, or done again, is the same W&B run.
     group, cohort : str
         Sweep id and cohort: W&B's group and job type.
     folder : Path
         Where W&B keeps its files.
     """
 
-    def __init__(self, config: TrackerConfig, *, run_id: str, group: str, cohort: str, folder: Path) -> None:
+    run_id: str
+    group: str
+    cohort: str
+    folder: Path
+
+
+class Mirror:
+    """Mirror one run to W&B; whatever W&B does, the run goes on.
+
+    Everything that touches W&B happens in a thread of the mirror's own: the run only leaves messages.
+    So a server that hangs costs a run nothing while it works, and at its end at most ``2 * wait_s`` for a
+    start and an upload that W&B both drags out (and ``GRACE_S`` for a client that does not keep to that).
+
+    Parameters
+    ----------
+    config : TrackerConfig
+        Mode (offline, online, disabled), project, entity, limits. The key comes from the environment.
+    run : MirroredRun
+    """
+
+    def __init__(self, config: TrackerConfig, run: MirroredRun) -> None:
         self.failure: str | None = None
-        self._run: Any = None
-        if config.mode == "disabled":
+        self.config = config
+        self.run = run
+        self._messages: queue.SimpleQueue[Action | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        if config.mode != "disabled":
+            self._thread = threading.Thread(target=self._work, name=f"mirror-{run.run_id}", daemon=True)
+            self._thread.start()
+
+    def update_config(self, row: Mapping[str, Any]) -> None:
+        """Mirror the settings among a row's columns: what was chosen or measured before training."""
+        values = dict(row)
+        self._leave(lambda session: session.update_config(values))
+
+    def log(self, values: Mapping[str, Any]) -> None:
+        """Mirror one step's metrics."""
+        metrics = dict(values)
+        self._leave(lambda session: session.log(metrics))
+
+    def finish(self, row: Mapping[str, Any], status: str, cause: str | None = None) -> None:
+        """Mirror the row and how the run ended, and close the W&B run; waits a bounded time.
+
+        Parameters
+        ----------
+        row : mapping
+            The run's row of the runs table; empty where the run is not complete.
+        status, cause : str
+            As in the record.
+        """
+        ending = {**row, "status": status, **({"cause": cause} if cause else {})}
+        self._end(lambda session: session.finish(ending))
+
+    def abandon(self) -> None:
+        """Close the W&B run without a word on how it ended: another worker has it now, and says that."""
+        self._end(lambda session: session.close(1))
+
+    def _end(self, action: Action) -> None:
+        self._leave(action)
+        if self._thread is None:
             return
+        self._messages.put(None)
+        limit_s = 2 * self.config.wait_s + GRACE_S
+        self._thread.join(limit_s)
+        if self._thread.is_alive():
+            self._give_up(TimeoutError(f"W&B did not come back within {limit_s:g} s"))
+
+    def _leave(self, action: Action) -> None:
+        if self._thread is not None:
+            self._messages.put(action)
+
+    def _work(self) -> None:
         try:
-            self._run = _open_run(config, run_id, group, cohort, folder)
+            session = open_session(self.config, self.run)
+            while (action := self._messages.get()) is not None:
+                action(session)
+            self.failure = session.failure
         except Exception as error:  # W&B may fail in any way; the record does not depend on it
-            self._give_up(error)
-
-    def update_config(self, values: dict[str, Any]) -> None:
-        """Add to the run's config: the columns of the runs table that are settings or measured before training."""
-        self._attempt(lambda: self._run.config.update(values, allow_val_change=True))
-
-    def log(self, values: dict[str, Any]) -> None:
-        """Log one step's metrics."""
-        self._attempt(lambda: self._run.log(values))
-
-    def finish(self, summary: dict[str, Any], *, failed: bool = False) -> None:
-        """Write the summary and close the W&B run."""
-        self._attempt(lambda: self._run.summary.update(summary))
-        self._attempt(lambda: self._run.finish(exit_code=int(failed)))
-
-    def _attempt(self, action: Any) -> None:
-        if self._run is None:
-            return
-        try:
-            action()
-        except Exception as error:  # as above
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
         self.failure = f"{type(error).__name__}: {error}"
-        self._run = None
         logger.warning("W&B mirror stopped (%s); the run goes on, its record is the truth", self.failure)
-
-
-def _open_run(config: TrackerConfig, run_id: str, group: str, cohort: str, folder: Path) -> Any:
-    import wandb
-
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = wandb.Settings(
-        mode=config.mode,
-        silent=True,
-        console="off",
-        disable_git=True,
-        save_code=False,
-        disable_job_creation=True,
-        x_disable_stats=True,
-        x_disable_meta=True,
-        x_disable_machine_info=True,
-        x_transaction_log_flush_interval=0.5,  # the default keeps 15 s in memory: a killed run would lose its config
-    )
-    return wandb.init(
-        project=config.project,
-        entity=config.entity,
-        id=run_id,
-        name=run_id,
-        group=group,
-        job_type=cohort,
-        resume="allow" if config.mode == "online" else None,
-        dir=str(folder),
-        settings=settings,
-        reinit="finish_previous",
-    )

@@ -1,0 +1,1 @@
+"""W&B dashboards: what they show (a spec of plain values), how it is chosen, how W&B is told."""

@@ -1,0 +1,5 @@
+"""Fixtures of these tests."""
+
+from tests.wandb_client import server
+
+__all__ = ["server"]
