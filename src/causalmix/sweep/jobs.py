@@ -19,7 +19,7 @@ from causalmix.errors import SweepError
 from causalmix.files import read_json, write_json, write_text
 from causalmix.sweep import slurm
 from causalmix.sweep.folder import SweepFolder, read_points
-from causalmix.sweep.script import Shape, list_array, render_script
+from causalmix.sweep.script import Shape, list_array, render_script, work_on
 
 FORMAT = 1
 
@@ -101,7 +101,7 @@ def submit_runs(
         sweep_id=folder.sweep_id,
         jitter_s=cluster.jitter_s,
     )
-    write_text(script, render_script(name, sweep, name, shape, cluster, resources))
+    write_text(script, render_script(name, sweep, work_on(sweep, name), shape, cluster, resources))
     (sweep / "log").mkdir(exist_ok=True)
     submission.write(sweep)
     first = 0

@@ -34,8 +34,8 @@ def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in environment.items() if key == "SLURM_CONF" or not FOREIGN.match(key)}
 
 
-def ask(*command: str, timeout_s: float = 60.0) -> str:
-    """Run one of SLURM's commands and return what it printed.
+def ask(*command: str, timeout_s: float = 60.0, with_errors: bool = False) -> str:
+    """Run one of SLURM's commands and return what it printed, on stderr too where that is asked for.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def ask(*command: str, timeout_s: float = 60.0) -> str:
     if ended.returncode:
         said = " ".join(line.strip() for line in ended.stderr.splitlines() if line.strip())
         raise SweepError(f"{command[0]} refused: {said or f'exit status {ended.returncode}'}")
-    return ended.stdout
+    return ended.stdout + (ended.stderr if with_errors else "")
 
 
 def is_available() -> bool:
