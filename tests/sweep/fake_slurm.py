@@ -94,6 +94,15 @@ def sacctmgr(arguments: list[str]) -> int:
     return 0
 
 
+def sacct(arguments: list[str]) -> int:
+    accounting = STATE / "accounting"
+    if not accounting.exists():
+        print("Slurm accounting storage is disabled", file=sys.stderr)
+        return 1
+    print(accounting.read_text())
+    return 0
+
+
 def srun(arguments: list[str]) -> int:
     return 0
 
@@ -115,6 +124,7 @@ if __name__ == "__main__":
             "sinfo": sinfo,
             "scontrol": scontrol,
             "srun": srun,
+            "sacct": sacct,
             "sacctmgr": sacctmgr,
         }[name](sys.argv[1:])
     )

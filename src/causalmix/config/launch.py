@@ -85,6 +85,18 @@ class ResourcesConfig:
 
 
 @dataclass
+class ThenConfig:
+    """What follows a sweep when its tasks have ended."""
+
+    # overrides of `python -m analysis`, as then.analysis=[policy=causalmix_s,target.pool=NAME]; []: plain; null: none
+    analysis: list[str] | None = None
+    min_share: float = 0.9  # complete runs over all that it needs; else it names what is missing
+    cpus: int = 2  # of its job
+    memory_gb: float | None = None
+    time_min: int = 120
+
+
+@dataclass
 class StudyConfig:
     """The whole loop: sweep, analysis, confirmation on swapped pools, report."""
 
@@ -126,4 +138,5 @@ class Config:
     sweep_dir: str | None = None  # null: ${outputs}/sweeps/<fingerprint of the fixed values>
     runs: str | None = None  # mixture=policy: the runs table the policy is fitted on
     target: TargetConfig = field(default_factory=TargetConfig)
+    then: ThenConfig = field(default_factory=ThenConfig)
     study: StudyConfig = field(default_factory=StudyConfig)

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from causalmix.config import Config
 from causalmix.errors import SweepError
 from causalmix.run.record import is_complete, read_record
 from causalmix.sweep import slurm
@@ -14,6 +15,7 @@ from causalmix.sweep.folder import SweepFolder, find_sweep, hold_lock, open_swee
 from causalmix.sweep.plan import make_plan
 from causalmix.sweep.points import Inputs, PlannedRun, find_base, identify, plan_runs, read_git_sha, to_config
 from causalmix.sweep.status import describe_failures, read_life, say
+from causalmix.sweep.then import RESULT, check_then, follow_up, make_followup
 
 
 def run_sweep(
@@ -56,13 +58,24 @@ def run_sweep(
         entries = functools.partial(list_entries, inputs=inputs)
         submit_missing(folder, runs, config, entries, must_wait or config.cluster.wait)
         return folder
+    if config.then.analysis is not None:
+        check_then(config.then, folder.path)
     with hold_lock(folder) as lock:
         refuse_active_jobs(folder)
         missing = [run for run in runs if not is_complete(folder.run_dir(run.run_id))]
         say(f"sweep {folder.path}: {len(runs)} runs, {len(runs) - len(missing)} complete, {len(missing)} to do")
         if missing:
             _execute(folder, missing, inputs, lock)
+    if config.then.analysis is not None:
+        _analyse(folder, runs, config)
     return folder
+
+
+def _analyse(folder: SweepFolder, runs: list[PlannedRun], config: Config) -> None:
+    run_ids = [run.run_id for run in runs]
+    status = follow_up(folder.path, make_followup(folder, run_ids, config.then))
+    if status:
+        raise SweepError(f"the runs are complete, their analysis failed; it says why in {folder.path / RESULT}")
 
 
 def run_single(plain: dict[str, Any]) -> None:
