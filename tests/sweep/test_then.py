@@ -53,7 +53,7 @@ def list_calls(fake: Path, name: str) -> list[list[str]]:
 
 def test_it_is_submitted_behind_every_active_array(fake: Path, tmp_path: Path, stub: list[list[str]]) -> None:
     sweep = tmp_path / "sweep"
-    wanted = {"analysis": ["policy=equal"]}
+    wanted = {"analysis": {"policy": "equal"}}
     submit(sweep, 40, then=wanted)
     *arrays, last = list_calls(fake, "sbatch")
     assert len(arrays) == 2
@@ -76,7 +76,7 @@ def test_too_few_runs_are_named_and_nothing_is_analysed(tmp_path: Path, stub: li
     folder = make_sweep(tmp_path / "sweep", 10)
     complete(folder.path, *(f"run{at}" for at in range(7)))
     write_record(folder.run_dir("run7"), Record("run7", "failed", cause="out of memory"))
-    followup = then.make_followup(folder, [f"run{at}" for at in range(10)], ThenConfig(analysis=[], min_share=0.8))
+    followup = then.make_followup(folder, [f"run{at}" for at in range(10)], ThenConfig(analysis={}, min_share=0.8))
     assert then.follow_up(folder.path, followup) == 2
     assert stub == []
     said = json.loads((folder.path / then.RESULT).read_text())
@@ -97,13 +97,13 @@ def test_what_is_answered_is_not_asked_again(fake: Path, tmp_path: Path, stub: l
     names = ["run0", "run1"]
     folder = make_sweep(sweep, 2)
     complete(sweep, *names)
-    then.follow_up(sweep, then.make_followup(folder, names, ThenConfig(analysis=["seed=1"])))
+    then.follow_up(sweep, then.make_followup(folder, names, ThenConfig(analysis={"seed": 1})))
     assert then.is_answered(sweep, ["seed=1"], names)
     assert not then.is_answered(sweep, ["seed=2"], names)
     assert not then.is_answered(sweep, ["seed=1"], ["run0"])
-    submit(sweep, 2, then={"analysis": ["seed=1"]})
+    submit(sweep, 2, then={"analysis": {"seed": 1}})
     assert not (fake / "jobs.json").exists()
-    submit(sweep, 2, then={"analysis": ["seed=2"]})
+    submit(sweep, 2, then={"analysis": {"seed": 2}})
     assert "--dependency" not in str(list_calls(fake, "sbatch")), "nothing to wait for"
 
 
@@ -112,17 +112,21 @@ def test_a_failed_analysis_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     complete(folder.path, "run0")
     failing = [sys.executable, "-c", "import sys; sys.exit('error: 1 runs are too few')"]
     monkeypatch.setattr(then, "make_command", lambda *_: failing)
-    assert then.follow_up(folder.path, then.make_followup(folder, ["run0"], ThenConfig(analysis=[]))) == 1
+    assert then.follow_up(folder.path, then.make_followup(folder, ["run0"], ThenConfig(analysis={}))) == 1
     assert read_status(folder.path).analysis == "error: 1 runs are too few"
     assert not then.is_answered(folder.path, [], ["run0"])
 
 
-def test_what_the_analysis_would_not_take_is_refused_before_anything_is_submitted(fake: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"then.analysis=\['polcy=equal'\].*polcy"):
-        submit(tmp_path / "sweep", 4, then={"analysis": ["polcy=equal"]})
-    assert not (fake / "jobs.json").exists()
-    then.check_then(ThenConfig(analysis=["policy=equal", "n_refits=2"]), tmp_path)
-    then.check_then(ThenConfig(), tmp_path)
+def test_what_the_analysis_would_not_take_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"then.analysis=\{'polcy': 'equal'\}.*polcy"):
+        then.check_then(ThenConfig(analysis={"polcy": "equal"}))
+    given = {"policy": "equal", "n_refits": 2, "target": {"state": {"hes": 0.3}}, "target.pool": "a 'b' ${c}"}
+    then.check_then(
+        ThenConfig(analysis={**given, "baselines": ["equal"], "report": False, "confidence": 0.9}), tmp_path
+    )
+    with pytest.raises(ConfigError, match="a mapping"):
+        then.check_then(ThenConfig(analysis="policy=equal"))
+    then.check_then(ThenConfig())
 
 
 def test_a_follow_up_of_another_version_is_refused(tmp_path: Path) -> None:

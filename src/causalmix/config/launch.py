@@ -88,8 +88,9 @@ class ResourcesConfig:
 class ThenConfig:
     """What follows a sweep when its tasks have ended."""
 
-    # overrides of `python -m analysis`, as then.analysis=[policy=causalmix_s,target.pool=NAME]; []: plain; null: none
-    analysis: list[str] | None = None
+    analysis: Any = (
+        None  # keys of `python -m analysis`: {policy: causalmix_s, target.pool: NAME}; {}: plain; null: none
+    )
     min_share: float = 0.9  # complete runs over all that it needs; else it names what is missing
     cpus: int = 2  # of its job
     memory_gb: float | None = None

@@ -21,7 +21,7 @@ from causalmix.sweep.jobs import find_queued, list_tasks, submit_runs
 from causalmix.sweep.points import PlannedRun
 from causalmix.sweep.script import check_script, shape_tasks
 from causalmix.sweep.status import describe_failures, say
-from causalmix.sweep.then import check_then, submit_followup
+from causalmix.sweep.then import submit_followup
 
 LAUNCH = "launch"  # the claim of who submits; no run has this id
 LAUNCH_LEASE_S = 30.0
@@ -53,7 +53,6 @@ def submit_missing(
         Where SLURM refuses, another launch is submitting, or (waiting) runs failed.
     """
     check_script(config.cluster)
-    check_then(config.then, folder.path)
     slurm.check_site(config.cluster.partition, config.cluster.options or {})
     claim = take_launch(folder)
     try:

@@ -46,6 +46,7 @@ def run_sweep(
     inputs = inputs or Inputs(Path(points[0]["outputs"]))
     runs = plan_runs(points, inputs)
     config = to_config(points[0])
+    check_then(config.then)
     is_remote = takes_slurm(config.cluster.kind)
     if config.plan:
         folder, _ = find_sweep(inputs.outputs, config.sweep_dir, runs, swept)
@@ -58,8 +59,6 @@ def run_sweep(
         entries = functools.partial(list_entries, inputs=inputs)
         submit_missing(folder, runs, config, entries, must_wait or config.cluster.wait)
         return folder
-    if config.then.analysis is not None:
-        check_then(config.then, folder.path)
     with hold_lock(folder) as lock:
         refuse_active_jobs(folder)
         missing = [run for run in runs if not is_complete(folder.run_dir(run.run_id))]

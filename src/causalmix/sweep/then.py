@@ -6,7 +6,9 @@ on this machine the launcher. ``<sweep>/analysis/then.json`` says what came of i
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import subprocess
 import sys
 import uuid
@@ -69,7 +71,7 @@ def read_followup(path: Path) -> Followup:
     return Followup(**content)
 
 
-def check_then(then: ThenConfig, sweep: Path) -> None:
+def check_then(then: ThenConfig) -> None:
     """Let the analysis read its settings now, not after five hundred runs.
 
     Raises
@@ -79,11 +81,35 @@ def check_then(then: ThenConfig, sweep: Path) -> None:
     """
     if then.analysis is None:
         return
-    command = [*make_command(sweep, then.analysis), "--cfg", "job"]
+    command = [*make_command(Path("SWEEP"), list_overrides(then)), "--cfg", "job"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
         said = ended.stderr.strip().removeprefix("error: ")
         raise ConfigError(f"then.analysis={then.analysis} is not what `python -m analysis` takes: {said}")
+
+
+def list_overrides(then: ThenConfig) -> list[str]:
+    """Write ``then.analysis`` as a command line.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if not isinstance(then.analysis, dict):
+        raise ConfigError(f"then.analysis={then.analysis!r}: a mapping, as 'then.analysis={{policy: causalmix_s}}'")
+    return [f"{key}={write_value(value)}" for key, value in then.analysis.items()]
+
+
+def write_value(value: Any) -> str:
+    """Write a value as Hydra reads it on a command line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {write_value(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(write_value, value)) + "]"
+    if isinstance(value, str):
+        is_plain = re.fullmatch(r"[A-Za-z][\w./-]*", value)
+        return value if is_plain else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return json.dumps(value)
 
 
 def make_command(sweep: Path, overrides: list[str]) -> list[str]:
@@ -94,7 +120,7 @@ def make_command(sweep: Path, overrides: list[str]) -> list[str]:
 def make_followup(folder: SweepFolder, run_ids: list[str], then: ThenConfig) -> Followup:
     """Write down what shall follow."""
     name = f"{folder.sweep_id}-{uuid.uuid4().hex[:8]}-then"
-    followup = Followup(name, run_ids, list(then.analysis or []), then.min_share)
+    followup = Followup(name, run_ids, list_overrides(then), then.min_share)
     followup.write(folder.path)
     return followup
 
@@ -102,7 +128,7 @@ def make_followup(folder: SweepFolder, run_ids: list[str], then: ThenConfig) -> 
 def submit_followup(folder: SweepFolder, run_ids: list[str], config: Config, array_ids: list[str]) -> None:
     """Submit the analysis behind all arrays that are still active; an earlier one that waits gives way to it."""
     sweep = folder.path.resolve()
-    if is_answered(sweep, config.then.analysis or [], run_ids):
+    if is_answered(sweep, list_overrides(config.then), run_ids):
         say(f"the analysis of these runs is there: {sweep / RESULT}")
         return
     cancel_followups(sweep)
