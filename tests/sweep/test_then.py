@@ -121,9 +121,7 @@ def test_what_the_analysis_would_not_take_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"then.analysis=\{'polcy': 'equal'\}.*polcy"):
         then.check_then(ThenConfig(analysis={"polcy": "equal"}))
     given = {"policy": "equal", "n_refits": 2, "target": {"state": {"hes": 0.3}}, "target.pool": "a 'b' ${c}"}
-    then.check_then(
-        ThenConfig(analysis={**given, "baselines": ["equal"], "report": False, "confidence": 0.9}), tmp_path
-    )
+    then.check_then(ThenConfig(analysis={**given, "baselines": ["equal"], "report": False, "confidence": 0.9}))
     with pytest.raises(ConfigError, match="a mapping"):
         then.check_then(ThenConfig(analysis="policy=equal"))
     then.check_then(ThenConfig())

@@ -15,6 +15,9 @@ from causalmix.errors import ConfigError, name_some
 STOPPED = 85
 """Exit status of a worker that was told to stop and has left work: the task wants to be queued again."""
 
+DISTURBED = 3
+"""Exit status of a worker that the file system failed: its task is queued again, up to ``cluster.restarts`` times."""
+
 START_MIN = 5  # of a task's time: imports, and reading a pool that is not cached yet
 OWN_KEYS = {
     "array": "resources.runs_per_task and cluster.max_running",
