@@ -17,14 +17,14 @@ from causalmix.sweep.claims import Claims
 from tests.chaos.shim import BROKEN, FULL, HALF, KILL, run_shimmed
 from tests.sweep.stub_shift import make_submission, open_shift
 
-LEASE_S = 0.15
+LEASE_S = 0.15  # of who comes after; who is stopped beats slowly, so that every one makes the same calls
 MOST_CALLS = 400  # a bound that a run is far from
 
 
-def work(sweep: Path, is_remote: bool) -> int:
+def work(sweep: Path, lease_s: float, is_remote: bool = False) -> int:
     """Do the sweep's run; a remote worker's death can be told by its silence alone."""
     shift = open_shift(sweep)
-    shift.lease_s = shift.claims.lease_s = LEASE_S
+    shift.lease_s = shift.claims.lease_s = lease_s
     if is_remote:
         shift.claims.process = {**shift.claims.process, "host": "elsewhere"}
     return shift.work()
@@ -34,11 +34,11 @@ def stop_worker(how: str, at: int, folder: Path) -> tuple[list[str], Counter[str
     """Stop one worker at its ``at``-th call, let a second one finish, and judge what the folder holds."""
     sweep = folder / "sweep"
     make_submission(sweep, ["run0"], max_deaths=10**6)
-    _, calls = run_shimmed(lambda: work(sweep, is_remote=at % 4 == 0), at, how, folder / "calls")
+    _, calls = run_shimmed(lambda: work(sweep, 60.0, is_remote=at % 4 == 0), at, how, folder / "calls")
     deadline = time.monotonic() + 30
     run_dir = sweep / "runs" / "run0"
     while not is_complete(run_dir) and time.monotonic() < deadline:
-        work(sweep, is_remote=False)
+        work(sweep, LEASE_S)
     ends = [attempt["ended"] for attempt in Claims(sweep / "claims").history("run0")]
     strays = len(list((sweep / "claims" / "run0").glob("ticket-*")))  # of deaths before the claim: nobody holds them
     lost, twice = not is_complete(run_dir), ends.count("complete") > 1
