@@ -14,6 +14,7 @@ CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
     "pool.candidate.kind": ("tilted", "fixed", "all"),
     "mixture.kind": KINDS,
+    "train.keep_checkpoints": ("none", "weights", "all"),
     "train.device": ("auto", "cpu", "cuda"),
     "evaluate.source": ("pool", "lm_eval"),
     "tracker.mode": ("offline", "online", "disabled"),
