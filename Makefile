@@ -54,8 +54,10 @@ fuzz: $(STAMP)
 	for round in $$(seq $${FUZZ_ROUNDS:-5}); do $(PY) -m pytest -q -n 2 -m "not slow" \
 		$$(grep -rlE "^from hypothesis" tests --include="test_*.py") || exit 1; done
 
-#: make chaos      ten thousand kills of workers on runs that train nothing; prints what was lost, doubled, corrupt
+#: make chaos      kills: 10,000 on runs that train nothing, 200 on real ones, at every write; prints what was lost
 chaos: $(STAMP)
+	$(PY) -m tests.chaos.stops
+	$(PY) -m tests.chaos.real_runs --runs 64 --kills 200
 	$(PY) -m tests.chaos.kills 10000
 
 #: make lint       ruff and mypy --strict

@@ -122,6 +122,27 @@ def show_status(
         time.sleep(5)
 
 
+@app.command("doctor")
+def examine(
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    wait: Annotated[float, typer.Option(help="Seconds that the doctor's own job may wait; 0 submits none.")] = 120.0,
+) -> None:
+    """Check SLURM, folder, disk, versions, GPUs and tracker before a sweep does; exit status 1: it would fail."""
+    from causalmix.sweep.doctor.examine import examine_site
+    from causalmix.sweep.doctor.finding import has_failed, render_finding, to_plain
+    from causalmix.sweep.points import to_config
+
+    found = []
+    for finding in examine_site(to_config(compose_config(overrides)), find_conf().parent, wait):
+        found.append(finding)
+        if not as_json:
+            typer.echo(render_finding(finding))
+    if as_json:
+        typer.echo(json.dumps(to_plain(found), indent=1))
+    raise typer.Exit(int(has_failed(found)))
+
+
 @app.command("cancel")
 def cancel_tasks(sweep: Path) -> None:
     """Cancel every task of a sweep on the cluster; what is complete stays, what runs writes a checkpoint."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
+from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -39,6 +40,8 @@ def run_command(application: Callable[[], Any], arguments: Sequence[str]) -> int
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to us; we print them
     given = [quote_wandb(text) for text in arguments[1:]]
     sys.argv = [*arguments[:1], *sort_flags(given)]
+    if set(MULTIRUN) & set(arguments):
+        Hydra.get_mode = lambda *given, **named: None  # composes the whole config to ask what the flag has answered
     try:
         refuse_sweep_without_multirun(given)
         application()

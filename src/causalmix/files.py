@@ -81,10 +81,38 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
+def seal(content: dict[str, Any]) -> dict[str, Any]:
+    """Add the hash of JSON-like content to it, so that a reader can tell whether a bit of it was flipped."""
+    return {**content, "sha256": fingerprint(content, 64)}
+
+
+def break_seal(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Take the hash off again; content without one (of an earlier version) passes as it is.
+
+    Raises
+    ------
+    RecordError
+        Where content and hash differ, naming ``path``.
+    """
+    bare = {key: value for key, value in content.items() if key != "sha256"}
+    if "sha256" in content and content["sha256"] != fingerprint(bare, 64):
+        raise RecordError(
+            f"{path} is not what was written: a disk, a network or a hand changed it. Delete it and run the same "
+            f"command again."
+        )
+    return bare
+
+
 def fingerprint(content: Any, length: int = 16) -> str:
     """Hash JSON-like content into ``length`` hexadecimal digits; the order of keys does not matter."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:length]
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

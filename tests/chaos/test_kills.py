@@ -1,14 +1,36 @@
-"""Five hundred kills; `make chaos` does ten thousand."""
+"""Kills in CI's share; `make chaos` does ten thousand."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.tiny import ROOT, make_environment
+
+
+@pytest.mark.slow
+def test_real_runs_under_kills_are_the_runs_of_a_quiet_machine(tiny_outputs: Path) -> None:
+    """Eight runs; `make chaos` does 64 under 200 kills."""
+    command = [sys.executable, "-m", "tests.chaos.real_runs", "--runs", "8", "--kills", "24"]
+    ended = subprocess.run(
+        [*command, "--outputs", str(tiny_outputs)],
+        cwd=ROOT,
+        env=make_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    counts = json.loads(ended.stdout.splitlines()[-1])
+    assert counts["complete"] == 8
+    assert counts["kills"] >= 8
+    names = ("lost", "twice", "corrupt", "changed", "redone_too_much")
+    assert [counts[name] for name in names] == [0] * 5
 
 
 @pytest.mark.slow

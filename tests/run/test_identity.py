@@ -32,6 +32,7 @@ def test_one_exact_id() -> None:
         ("cohort", "anchor"),
         ("train.log_every", 1),
         ("train.checkpoint_every", 5),
+        ("train.keep_checkpoints", "all"),
         ("train.device", "cpu"),
         ("evaluate.batch_size", 3),
         ("pool.path", "moved/elsewhere"),

@@ -83,6 +83,22 @@ def test_the_folder_of_a_run_holds_what_it_should(bench: Bench, tmp_path: Path) 
         assert realised.get(name.removeprefix("realised."), 0) == pytest.approx(share)
 
 
+def test_checkpoints_of_a_complete_run_are_kept_thinned_or_dropped(bench: Bench, tmp_path: Path) -> None:
+    kept, rows = {}, []
+    for keep in ("none", "weights", "all"):
+        folder = tmp_path / keep
+        record = bench.run(folder, "train.checkpoint_every=2", f"train.keep_checkpoints={keep}")
+        assert record.status == "complete"
+        run_dir = folder / record.run_id
+        kept[keep] = {file.name for file in run_dir.rglob("*.safetensors")}
+        rows.append(record.row["outcome.avg_dev"])
+    assert kept["none"] == set()
+    assert kept["weights"] == {"model.safetensors"}
+    assert kept["all"] == {"model.safetensors", "optimizer.safetensors"}
+    assert len(set(rows)) == 1
+    assert (tmp_path / "weights" / record.run_id / "model" / "config.json").exists()
+
+
 def test_shares_sum_to_one_and_counts_follow_them(bench: Bench, tmp_path: Path) -> None:
     record = bench.run(tmp_path, "seed=3")
     targets, realised = select(record, "mixture."), select(record, "realised.")

@@ -18,7 +18,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     state, commands = tmp_path / "fake", tmp_path / "bin"
     state.mkdir()
     commands.mkdir()
-    for name in ("sbatch", "squeue", "scancel", "sinfo", "scontrol"):
+    for name in ("sbatch", "squeue", "scancel", "sinfo", "scontrol", "srun", "sacct", "sacctmgr"):
         script = commands / name
         script.write_text(f"#!{sys.executable}\n{(ROOT / 'tests/sweep/fake_slurm.py').read_text()}")
         script.chmod(script.stat().st_mode | stat.S_IXUSR)

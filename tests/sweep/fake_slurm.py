@@ -1,7 +1,8 @@
 """SLURM's commands without SLURM: linked under their names on PATH, state in a folder, every call written down.
 
 ``$FAKE_SLURM/behave`` may hold: ``kill-launcher`` (take the job, then kill who called sbatch), ``mute`` (take the job,
-then fail as a controller under load does), ``refuse``.
+then fail as a controller under load does), ``refuse``, ``vanish`` (jobs end at once
+and do nothing).
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ def sbatch(arguments: list[str]) -> int:
     if how == "refuse":
         print("sbatch: error: Batch job submission failed: Invalid account", file=sys.stderr)
         return 1
+    if "--test-only" in arguments:
+        print("sbatch: Job 1 to start at 2030-01-01T00:00:00 using 1 processors on nodes n1", file=sys.stderr)
+        return 0
     jobs = read_jobs()
     job_id = str(100 + len(jobs))
     first, last = find_option(arguments, "array").split("%")[0].split("-")
@@ -52,6 +56,9 @@ def sbatch(arguments: list[str]) -> int:
 
 
 def squeue(arguments: list[str]) -> int:
+    behave = STATE / "behave"
+    if behave.exists() and behave.read_text() == "vanish":
+        return 0
     names = find_option(arguments, "name").split(",")
     for job_id, job in read_jobs().items():
         if job["name"] in names:
@@ -67,7 +74,36 @@ def scancel(arguments: list[str]) -> int:
 
 
 def sinfo(arguments: list[str]) -> int:
-    print("short\nlong*\ngpu")
+    if "--version" in arguments:
+        print("slurm 22.05.8")
+    elif find_option(arguments, "format") == "%P":
+        print("short\nlong*\ngpu")
+    else:
+        print(
+            {
+                "short": "up|1:00:00|(null)|2|idle",
+                "long": "up|2-00:00:00|(null)|30|mixed\nup|2-00:00:00|(null)|2|down*",
+                "gpu": "down|infinite|gpu:a100:4(S:0-1)|1|drained",
+            }[find_option(arguments, "partition")]
+        )
+    return 0
+
+
+def sacctmgr(arguments: list[str]) -> int:
+    print("lab||normal,high|100\nother|gpu|normal|")
+    return 0
+
+
+def sacct(arguments: list[str]) -> int:
+    accounting = STATE / "accounting"
+    if not accounting.exists():
+        print("Slurm accounting storage is disabled", file=sys.stderr)
+        return 1
+    print(accounting.read_text())
+    return 0
+
+
+def srun(arguments: list[str]) -> int:
     return 0
 
 
@@ -81,7 +117,14 @@ if __name__ == "__main__":
     with (STATE / "calls").open("a") as calls:
         calls.write(json.dumps([name, *sys.argv[1:]]) + "\n")
     sys.exit(
-        {"sbatch": sbatch, "squeue": squeue, "scancel": scancel, "sinfo": sinfo, "scontrol": scontrol}[name](
-            sys.argv[1:]
-        )
+        {
+            "sbatch": sbatch,
+            "squeue": squeue,
+            "scancel": scancel,
+            "sinfo": sinfo,
+            "scontrol": scontrol,
+            "srun": srun,
+            "sacct": sacct,
+            "sacctmgr": sacctmgr,
+        }[name](sys.argv[1:])
     )

@@ -155,6 +155,26 @@ def test_a_sweep_on_slurm_is_the_sweep_on_this_machine(cluster: Path, tiny_outpu
         assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path
 
 
+def test_the_doctor_of_a_real_site(cluster: Path, tmp_path: Path) -> None:
+    here = ["doctor", f"outputs={tmp_path}", "cluster=slurm", "--json"]
+    said = launch(*here, module="causalmix.cli")
+    found = {finding["name"]: finding["state"] for finding in json.loads(said.stdout)["findings"]}
+    assert said.returncode == 0, said.stdout
+    assert found["a job shares the folder"] == found["a job has this software"] == "good"
+    assert found["sbatch --test-only"] == found["the node's clock"] == "good"
+    assert CANARY not in said.stdout
+    assert not list(tmp_path.iterdir())
+    said = launch(*here, "cluster.partition=urgent", "resources.gpus=1", module="causalmix.cli")
+    found = {finding["name"]: finding for finding in json.loads(said.stdout)["findings"]}
+    assert found["gpus of the partition"]["state"] == "good"
+    sees = found["a job sees its GPUs"]  # this site's are pretended: the doctor does not fall for them
+    assert (said.returncode, sees["state"]) == (1, "failed"), said.stdout
+    said = launch(*here, "cluster.options={reservation: nowhere}", module="causalmix.cli")
+    found = {finding["name"]: finding for finding in json.loads(said.stdout)["findings"]}
+    assert said.returncode == 1
+    assert "reservation" in found["sbatch --test-only"]["said"]
+
+
 def test_a_preempted_run_goes_on_bitwise(
     cluster: Path, tiny_outputs: Path, tmp_path: Path, undisturbed: dict[str, Any]
 ) -> None:

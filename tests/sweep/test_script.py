@@ -64,7 +64,8 @@ def test_the_script_is_as_it_stands_here() -> None:
     )  # fmt: skip
     resources = make_resources(gpus=1, cpus=4, memory_gb=1.5, workers_per_gpu=2, runs_per_task=4)
     shape = shape_tasks(32, cluster, resources, max_array=100)
-    script = render_script("s1-abc", Path("/shared/a sweep/100%"), "s1-abc", shape, cluster, resources)
+    command = [sys.executable, "-m", "causalmix.sweep.packed", "/shared/a sweep/100%", "s1-abc"]
+    script = render_script("s1-abc", Path("/shared/a sweep/100%"), command, shape, cluster, resources)
     assert script.replace(sys.executable, "PYTHON").replace(str(Path.cwd()), "HERE") == GOLDEN
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=True).returncode == 0
 
@@ -82,7 +83,7 @@ def test_the_script_is_as_it_stands_here() -> None:
 )
 def test_what_cannot_stand_in_a_script_is_refused(values: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        render_script("n", Path("/s"), "n", Shape(1, 1, 10, (1,)), make_cluster(**values), make_resources())
+        render_script("n", Path("/s"), ["true"], Shape(1, 1, 10, (1,)), make_cluster(**values), make_resources())
 
 
 @pytest.mark.parametrize(

@@ -218,6 +218,35 @@ def test_a_plan_counts_and_submits_nothing(fake: Path, tmp_path: Path) -> None:
     assert "MB a run" in said
 
 
+def test_failures_come_with_their_last_lines(fake: Path, tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    submit(sweep, 6)
+    for at in range(3):
+        folder = sweep / "runs" / f"run{at}"
+        write_record(folder, Record(f"run{at}", "failed", cause=f"Step {at}: loss nan"))
+        (folder / "log").mkdir()
+        (folder / "log" / "failure.txt").write_text(f"a\nb\nc\nTrainError: run{at}\n")
+    claims = Claims(sweep / "claims", {"job": "100_1"}, process={"host": "elsewhere", "space": "x", "pid": 1})
+    assert claims.take("run3") is not None
+    (sweep / "claims" / "run3" / "1.beat").write_text("5")
+    os.utime(sweep / "claims" / "run3" / "1.beat", (0, 0))
+    (sweep / "log").mkdir(exist_ok=True)
+    (sweep / "log" / "s1-x-0-100_1.txt").write_text("slurmstepd: error: Detected 1 oom_kill event\n")
+    (fake / "accounting").write_text("100_1|OUT_OF_MEMORY|60|gres/gpu=1")
+    status = read_status(sweep)
+    assert [(failure.cause, failure.n_runs) for failure in status.failures] == [
+        ("Step 0: loss nan", 3),
+        ("its task ended as OUT_OF_MEMORY", 1),
+    ]
+    assert status.failures[0].log == ["b", "c", "TrainError: run0"]
+    assert status.failures[1].log == ["slurmstepd: error: Detected 1 oom_kill event"]
+    said = status.render()
+    assert "3 x Step 0: loss nan (causalmix logs run0)\n      | b\n" in said
+    plain = json.loads(json.dumps(status.to_dict()))
+    assert plain["failures"][0]["log"][-1] == "TrainError: run0"
+    assert plain["failed"]["run2"] == "Step 2: loss nan"
+
+
 def test_status_tells_who_works(fake: Path, tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     submit(sweep, 9)
@@ -235,5 +264,19 @@ def test_status_tells_who_works(fake: Path, tmp_path: Path) -> None:
     assert status.tasks == {"PENDING": 2}
     assert status.attempts == 4
     assert len(list_calls(fake, "squeue")) == 1, "all jobs in one question"
+    status = read_status(sweep)
+    assert (status.ended, status.gpu_h) == (None, None), "a site without accounting is no fault"
+    rows = [
+        "100_0|OUT_OF_MEMORY|3600|cpu=1,gres/gpu=2,mem=1G",
+        "100_0|RUNNING|0|gres/gpu=2",
+        "100_1|CANCELLED by 0|1800|",
+    ]
+    (fake / "accounting").write_text("\n".join(rows))
+    status = read_status(sweep)
+    assert status.ended == {"OUT_OF_MEMORY": 1, "CANCELLED": 1}
+    assert status.gpu_h == 2.0
+    said = status.render()
+    assert "ended tasks: 1 cancelled, 1 out_of_memory" in said
+    assert "2.0 GPU-hours held by tasks" in said
     (fake / "jobs.json").write_text("no JSON")
     assert read_status(sweep).tasks is None, "records are told where the cluster is silent"

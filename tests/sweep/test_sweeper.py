@@ -38,6 +38,23 @@ def expand(sweeper: CausalMixSweeper, *overrides: str) -> tuple[list[dict[str, A
     return sweeper.compose_points(parser.parse_overrides([*TINY, *overrides]))
 
 
+@pytest.mark.parametrize("written", [["mixture=equal", "train.lr_peak=1e-3"], ["mixture=regmix", "pool=jsonl"]])
+def test_what_hydra_composed_already_is_not_composed_again(
+    sweeper: CausalMixSweeper, monkeypatch: pytest.MonkeyPatch, written: list[str]
+) -> None:
+    swept = ["seed=range(3)", "train.n_epochs=1,2"]
+    again, _ = expand(sweeper, *written, *swept)
+    assert sweeper.hydra_context is not None
+    loader = sweeper.hydra_context.config_loader
+    config = loader.load_configuration("config", overrides=[*TINY, *written, *swept], run_mode=RunMode.MULTIRUN)
+    monkeypatch.setattr(sweeper, "config", config)
+    monkeypatch.setattr(loader, "load_sweep_config", lambda *_: pytest.fail("composed again"))
+    points, names = expand(sweeper, *written, *swept)
+    assert names == ["seed", "train.n_epochs"]
+    assert len(points) == 6
+    assert repr(points) == repr(again), "types and order too"
+
+
 def test_seeds(sweeper: CausalMixSweeper) -> None:
     points, swept = expand(sweeper, "seed=range(5)")
     assert [point["seed"] for point in points] == [0, 1, 2, 3, 4]

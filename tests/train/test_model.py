@@ -9,7 +9,7 @@ import torch
 
 from causalmix.config import BaseConfig, ModelConfig
 from causalmix.errors import TrainError
-from causalmix.train import base
+from causalmix.train import base, loop
 from causalmix.train.base import ensure_base
 from causalmix.train.model import build_model, count_parameters, load_base
 from tests.train.stores import VOCAB, make_model, make_store
@@ -40,7 +40,7 @@ def test_a_base_is_trained_once_and_loaded_as_it_was(tmp_path: Path, monkeypatch
     assert sorted(file.name for file in path.iterdir()) == ["base.json", "config.json", "model.safetensors"]
     assert path.name.startswith("test-")
     assert [folder.name for folder in tmp_path.iterdir()] == [path.name]
-    monkeypatch.setattr(base, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(loop, "train", lambda *_, **__: pytest.fail("trained again"))
     assert ensure(tmp_path) == path
     first, second = load_base(path), load_base(path)
     with torch.no_grad():

@@ -23,7 +23,15 @@ from causalmix.config.analysis import (
     TargetConfig,
 )
 from causalmix.config.compare import CompareConfig
-from causalmix.config.launch import ClusterConfig, Config, MixtureConfig, ResourcesConfig, StudyConfig, TrackerConfig
+from causalmix.config.launch import (
+    ClusterConfig,
+    Config,
+    MixtureConfig,
+    ResourcesConfig,
+    StudyConfig,
+    ThenConfig,
+    TrackerConfig,
+)
 from causalmix.config.pool import (
     CandidateConfig,
     PoolConfig,
@@ -60,6 +68,7 @@ __all__ = [
     "SimulateConfig",
     "StudyConfig",
     "TargetConfig",
+    "ThenConfig",
     "TokenizerConfig",
     "TrackerConfig",
     "TrainConfig",

@@ -88,6 +88,19 @@ class ResourcesConfig:
 
 
 @dataclass
+class ThenConfig:
+    """What follows a sweep when its tasks have ended."""
+
+    analysis: Any = (
+        None  # keys of `python -m analysis`: {policy: causalmix_s, target.pool: NAME}; {}: plain; null: none
+    )
+    min_share: float = 0.9  # complete runs over all that it needs; else it names what is missing
+    cpus: int = 2  # of its job
+    memory_gb: float | None = None
+    time_min: int = 120
+
+
+@dataclass
 class StudyConfig:
     """The whole loop: sweep, analysis, confirmation on swapped pools, report."""
 
@@ -131,4 +144,5 @@ class Config:
     target: TargetConfig = field(default_factory=TargetConfig)
     outcome: OutcomeConfig = field(default_factory=OutcomeConfig)  # mixture=policy: what is to be raised, and kept
     allow_failed_checks: list[str] = field(default_factory=list)  # mixture=policy: CM000s that may fail
+    then: ThenConfig = field(default_factory=ThenConfig)
     study: StudyConfig = field(default_factory=StudyConfig)

@@ -65,6 +65,7 @@ class TrainConfig:
     beta2: float = 0.95
     grad_clip: float = 1.0
     checkpoint_every: int = 0  # optimiser steps; 0 = none. Never part of a run's identity
+    keep_checkpoints: str = "none"  # of a complete run: none | weights (in model/) | all. Never part of its identity
     log_every: int = 20  # optimiser steps. Never part of a run's identity
     device: str = "auto"  # auto | cpu | cuda
     lora: LoraConfig = field(default_factory=LoraConfig)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from causalmix.files import fingerprint
@@ -14,7 +13,7 @@ _GROUPS = ("model", "mixture", "train", "evaluate")
 _WITHOUT_EFFECT = {
     "model": ("name",),
     "mixture": ("name", "file", "use_candidate"),  # a file's weights are read in at submission
-    "train": ("name", "checkpoint_every", "log_every", "device"),
+    "train": ("name", "checkpoint_every", "keep_checkpoints", "log_every", "device"),
     "evaluate": ("name", "batch_size"),
 }
 # A kind's own keys alone: a key that another kind reads, or a new one, moves no id.
@@ -54,16 +53,13 @@ def describe_identity(config: dict[str, Any], pool_fingerprint: str) -> dict[str
     Returns
     -------
     dict
-        Nested plain values. Cluster, resources, tracker, paths, cohort and verbosity are absent;
-        a policy's weights count as the numbers they are, so a fixed mixture of the same numbers is
-        the same run.
+        Nested plain values, shared with ``config``. Cluster, resources, tracker, paths, cohort and verbosity
+        are absent; a policy's weights count as the numbers they are, so a fixed mixture of the same
+        numbers is the same run.
     """
     identity: dict[str, Any] = {"version": IDENTITY_VERSION}
     for group in _GROUPS:
-        values = copy.deepcopy(config[group])
-        for key in _WITHOUT_EFFECT[group]:
-            values.pop(key, None)
-        identity[group] = values
+        identity[group] = {key: value for key, value in config[group].items() if key not in _WITHOUT_EFFECT[group]}
     kind = "fixed" if config["mixture"]["kind"] == "policy" else config["mixture"]["kind"]
     identity["mixture"] = {key: config["mixture"][key] for key in _MIXTURE_KEYS[kind]} | {"kind": kind}
     weights = identity["mixture"].get("weights")
@@ -71,7 +67,7 @@ def describe_identity(config: dict[str, Any], pool_fingerprint: str) -> dict[str
         identity["mixture"]["weights"] = {domain: _as_float(share) for domain, share in weights.items()}
     identity["pool"] = {
         "fingerprint": pool_fingerprint,
-        "candidate": copy.deepcopy(config["pool"]["candidate"]),
+        "candidate": config["pool"]["candidate"],
     }
     identity["seed"] = config["seed"]
     identity["replicate"] = config["replicate"]

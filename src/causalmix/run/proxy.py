@@ -121,7 +121,7 @@ def run_proxy(point: Point, run_dir: Path, workshop: Workshop, guard: Guard | No
         record.provenance["tracker_failure"] = mirror.failure
     record.provenance.update(guard.describe())
     guard.publish(run_dir, record)
-    if record.status == "complete" and not config.train.checkpoint_every:
+    if record.status == "complete" and config.train.keep_checkpoints != "all":
         shutil.rmtree(run_dir / "checkpoint", ignore_errors=True)  # there to be resumed from alone
     return record
 
@@ -181,6 +181,8 @@ def _do_run(
     diary.note("training_ended")
     evaluation = workshop.get_evaluator(config, pool).evaluate(model, run_dir / "eval")
     diary.note("evaluation_ended")
+    if config.train.keep_checkpoints != "none":
+        model.save_pretrained(run_dir / "model")
     row |= {
         "train.n_samples": n_samples,
         "train.n_tokens": int(result.n_tokens),

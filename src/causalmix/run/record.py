@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from causalmix.errors import RecordError
-from causalmix.files import read_json, write_text
+from causalmix.files import break_seal, read_json, seal, write_text
 
 FORMAT = 1
 STATUSES = ("complete", "failed", "preempted", "timed_out")
@@ -62,7 +62,7 @@ def write_record(run_dir: Path, record: Record) -> None:
 def encode_record(record: Record) -> str:
     """Write a record as the text of ``record.json``, after the same checks."""
     check_record(record)
-    return json.dumps(asdict(record), indent=1, allow_nan=False) + "\n"
+    return json.dumps(seal(asdict(record)), indent=1, allow_nan=False) + "\n"
 
 
 def check_record(record: Record) -> None:
@@ -89,7 +89,7 @@ def read_record(run_dir: Path) -> Record | None:
     Raises
     ------
     RecordError
-        Where the file is damaged, belongs to another run or comes from another version.
+        Where the file is damaged (to the last bit), belongs to another run or comes from another version.
     """
     path = run_dir / "record.json"
     if not path.exists():
@@ -102,7 +102,7 @@ def read_record(run_dir: Path) -> Record | None:
             f"Read it with the version that wrote it, or use another sweep_dir."
         )
     try:
-        record = Record(**content)
+        record = Record(**break_seal(path, content))
     except TypeError as error:  # keys are missing or unknown
         raise RecordError(f"{path} is no record of this version ({error}); delete it and run again") from error
     if record.run_id != run_dir.name:

@@ -120,6 +120,9 @@ def read_points(path: Path) -> dict[str, dict[str, Any]]:
     content = read_json(path)
     if content.get("format") != FORMAT:
         raise SweepError(f"{path} has format {content.get('format')!r}; this version reads {FORMAT}")
+    strange = [row["run_id"] for row in content["points"] if not str(row["run_id"]).isalnum()]
+    if strange:  # an id is a folder's name: it must not lead out of the sweep
+        raise SweepError(f"{path} holds what are no run ids: {name_some(map(repr, strange))}")
     return {row["run_id"]: {**row, "plain": {**content["common"], **row["plain"]}} for row in content["points"]}
 
 

@@ -19,7 +19,8 @@ from causalmix.errors import SweepError
 from causalmix.files import read_json, write_json, write_text
 from causalmix.sweep import slurm
 from causalmix.sweep.folder import SweepFolder, read_points
-from causalmix.sweep.script import Shape, list_array, render_script
+from causalmix.sweep.script import Shape, list_array, render_script, work_on
+from causalmix.sweep.then import cancel_followups
 
 FORMAT = 1
 
@@ -101,7 +102,7 @@ def submit_runs(
         sweep_id=folder.sweep_id,
         jitter_s=cluster.jitter_s,
     )
-    write_text(script, render_script(name, sweep, name, shape, cluster, resources))
+    write_text(script, render_script(name, sweep, work_on(sweep, name), shape, cluster, resources))
     (sweep / "log").mkdir(exist_ok=True)
     submission.write(sweep)
     first = 0
@@ -139,9 +140,10 @@ def find_queued(sweep: Path) -> tuple[set[str], list[slurm.Task]]:
 
 
 def cancel_sweep(sweep: Path) -> Counter[str]:
-    """Cancel every task of a sweep that waits or runs, adopted ones too; return their states before."""
+    """Cancel a sweep's tasks that wait or run, adopted ones and the analysis too; return their states before."""
     tasks = list_tasks(sweep)
     ids = sorted({task.job_id for task in tasks})
     if ids:
         slurm.ask("scancel", *ids)
+    cancel_followups(sweep)
     return Counter(task.state for task in tasks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from pathlib import Path
 
@@ -45,13 +46,20 @@ def describe_run(run_dir: Path, n_lines: int) -> str:
             f"  attempt {attempt['claim']}: since {attempt['started_at']}, host {attempt['host']}, "
             f"task {attempt.get('job', 'none')}: {attempt['ended'] or 'no word of its end'}"
         )
-    logs = [run_dir / "log" / "failure.txt"]
-    if attempts:
-        logs += sorted((sweep / "log").glob(f"*-{attempts[-1].get('job')}.txt"))
-    for log in logs:
-        if log.is_file():
-            lines += ["", f"--- {log}", *read_end(log, n_lines)]
+    for log in list_logs(run_dir):
+        lines += ["", f"--- {log}", *read_end(log, n_lines)]
     return "\n".join(lines)
+
+
+def list_logs(run_dir: Path) -> list[Path]:
+    """List the logs of a run's last attempt: its own words on its failure first, then its task's."""
+    sweep = run_dir.parent.parent
+    logs = [run_dir / "log" / "failure.txt"]
+    attempts = Claims(sweep / "claims").history(run_dir.name)
+    job = str(attempts[-1].get("job", "")) if attempts else ""
+    if re.fullmatch(r"\w+", job):  # it stands in a file: never a path
+        logs += sorted((sweep / "log").glob(f"*-{job}.txt"))
+    return [log for log in logs if log.is_file()]
 
 
 def read_end(path: Path, n_lines: int) -> list[str]:

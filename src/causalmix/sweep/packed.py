@@ -23,7 +23,7 @@ from causalmix.sweep.claims import Claim, Claims
 from causalmix.sweep.folder import SweepFolder, read_points
 from causalmix.sweep.heart import BEATS_A_LEASE, Heart
 from causalmix.sweep.jobs import Submission, read_submission
-from causalmix.sweep.script import STOPPED
+from causalmix.sweep.script import DISTURBED, STOPPED
 from causalmix.sweep.slurm import clean_environment
 
 GOLDEN = 0.6180339887498949
@@ -227,6 +227,9 @@ def main() -> int:
     except CausalMixError as error:
         say(f"error: {error}")
         return error.exit_status
+    except OSError as error:  # of the file system; what was in flight is not recorded, so it is done again
+        say(f"error: {error}")
+        return DISTURBED
 
 
 def hear_signals(shift: Shift) -> None:

@@ -16,7 +16,7 @@ from causalmix.sweep import slurm
 from causalmix.sweep.folder import SweepFolder
 from causalmix.sweep.jobs import find_queued
 from causalmix.sweep.points import PlannedRun
-from causalmix.sweep.script import Shape, render_script, shape_tasks
+from causalmix.sweep.script import Shape, render_script, shape_tasks, work_on
 
 MEASURED = 64  # runs whose folders are measured at most: a sum over thousands is no better
 
@@ -118,7 +118,8 @@ def make_plan(folder: SweepFolder, runs: list[PlannedRun], config: Config, is_re
         n_at_once = min(shape.n_tasks, config.cluster.max_running or shape.n_tasks) * shape.n_workers
         if missing:
             name = f"{folder.sweep_id}-plan"
-            script = render_script(name, folder.path.resolve(), name, shape, config.cluster, config.resources)
+            sweep = folder.path.resolve()
+            script = render_script(name, sweep, work_on(sweep, name), shape, config.cluster, config.resources)
     run_s, run_bytes = measure_runs(folder, complete[:MEASURED])
     return Plan(
         n_runs=len(runs),

@@ -21,6 +21,7 @@ from causalmix.sweep.jobs import find_queued, list_tasks, submit_runs
 from causalmix.sweep.points import PlannedRun
 from causalmix.sweep.script import check_script, shape_tasks
 from causalmix.sweep.status import describe_failures, say
+from causalmix.sweep.then import submit_followup
 
 LAUNCH = "launch"  # the claim of who submits; no run has this id
 LAUNCH_LEASE_S = 30.0
@@ -91,8 +92,14 @@ def _submit(folder: SweepFolder, runs: list[PlannedRun], config: Config, list_en
         f"sweep {folder.path}: {len(runs)} runs, {len(runs) - len(incomplete)} complete, "
         f"{len(incomplete) - len(missing)} in the hands of {len(tasks)} tasks, {len(missing)} to submit"
     )
-    if not missing:
-        return
+    if missing:
+        _submit_runs(folder, missing, config, list_entries)
+    if config.then.analysis is not None:
+        active = {task.job_id for task in list_tasks(folder.path)}
+        submit_followup(folder, [run.run_id for run in runs], config, sorted(active))
+
+
+def _submit_runs(folder: SweepFolder, missing: list[PlannedRun], config: Config, list_entries: Lister) -> None:
     shape = shape_tasks(len(missing), config.cluster, config.resources, slurm.read_max_array())
     points = write_points(folder, list_entries(missing))
     submission = submit_runs(folder, points, len(missing), shape, config.cluster, config.resources)

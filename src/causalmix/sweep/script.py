@@ -8,13 +8,15 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from causalmix.config import ClusterConfig, ResourcesConfig
 from causalmix.errors import ConfigError, name_some
 
 STOPPED = 85
 """Exit status of a worker that was told to stop and has left work: the task wants to be queued again."""
+
+DISTURBED = 3
+"""Exit status of a worker that the file system failed: its task is queued again, up to ``cluster.restarts`` times."""
 
 START_MIN = 5  # of a task's time: imports, and reading a pool that is not cached yet
 OWN_KEYS = {
@@ -82,7 +84,9 @@ def list_array(n_tasks: int, cluster: ClusterConfig) -> str:
     return f"0-{n_tasks - 1}{throttle}"
 
 
-def render_script(name: str, sweep: Path, submission: str, shape: Shape, cluster: ClusterConfig, resources: Any) -> str:
+def render_script(
+    name: str, sweep: Path, command: list[str], shape: Shape, cluster: ClusterConfig, resources: ResourcesConfig
+) -> str:
     """Write the batch script of a submission's first array; later ones change name and array on sbatch's command line.
 
     Nothing in it depends on a run: workers read what to do from the sweep's folder. No value of the environment
@@ -115,7 +119,6 @@ def render_script(name: str, sweep: Path, submission: str, shape: Shape, cluster
         elif value is not None and value is not False:
             lines.append(f"#SBATCH --{key}={quote_directive(key, str(value))}")
     threads = resources.threads_per_worker
-    worker = [sys.executable, "-m", "causalmix.sweep.packed", str(sweep), submission]
     lines += [
         "",
         *(f"module load {shlex.quote(module)}" for module in cluster.modules),
@@ -123,7 +126,7 @@ def render_script(name: str, sweep: Path, submission: str, shape: Shape, cluster
         f"export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} OPENBLAS_NUM_THREADS={threads}",
         "export TOKENIZERS_PARALLELISM=false",
         f"cd {shlex.quote(str(Path.cwd()))} || exit 2",
-        f"srun --kill-on-bad-exit=0 {shlex.join(worker)}",
+        f"srun --kill-on-bad-exit=0 {shlex.join(command)}",
         "status=$?",
         "# Told to stop with work left, or died: back into the queue. A cancelled job is not RUNNING any more.",
         f'if [ "$status" -eq {STOPPED} ] || {{ [ "$status" -gt 2 ] && '
@@ -135,6 +138,11 @@ def render_script(name: str, sweep: Path, submission: str, shape: Shape, cluster
         'exit "$status"',
     ]
     return "\n".join(lines) + "\n"
+
+
+def work_on(sweep: Path, submission: str) -> list[str]:
+    """Return the command of a worker."""
+    return [sys.executable, "-m", "causalmix.sweep.packed", str(sweep), submission]
 
 
 def check_script(cluster: ClusterConfig) -> None:

@@ -14,6 +14,7 @@ CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
     "pool.candidate.kind": ("tilted", "fixed", "all"),
     "mixture.kind": KINDS,
+    "train.keep_checkpoints": ("none", "weights", "all"),
     "train.device": ("auto", "cpu", "cuda"),
     "evaluate.source": ("pool", "lm_eval"),
     "tracker.mode": ("offline", "online", "disabled"),
@@ -47,6 +48,8 @@ LEAST = {
     "cluster.grace_s": 0,
     "cluster.jitter_s": 0,
     "cluster.restarts": 0,
+    "then.cpus": 1,
+    "then.time_min": 1,
 }
 LEAST_OF_STUDY = {
     "study.n_proxies": 2,
@@ -85,6 +88,8 @@ def check_settings(plain: dict[str, Any]) -> None:
         value = find_value(plain, key)
         if value is not None and value < least:
             wrong.append(f"{key}={value}: {least} or more")
+    if not 0 < plain["then"]["min_share"] <= 1:
+        wrong.append(f"then.min_share={plain['then']['min_share']}: above 0, at most 1")
     if is_study:
         wrong += check_study(plain["study"])
     if is_study and plain["plan"]:

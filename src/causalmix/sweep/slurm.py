@@ -34,8 +34,8 @@ def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in environment.items() if key == "SLURM_CONF" or not FOREIGN.match(key)}
 
 
-def ask(*command: str, timeout_s: float = 60.0) -> str:
-    """Run one of SLURM's commands and return what it printed.
+def ask(*command: str, timeout_s: float = 60.0, with_errors: bool = False) -> str:
+    """Run one of SLURM's commands and return what it printed, on stderr too where that is asked for.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def ask(*command: str, timeout_s: float = 60.0) -> str:
     if ended.returncode:
         said = " ".join(line.strip() for line in ended.stderr.splitlines() if line.strip())
         raise SweepError(f"{command[0]} refused: {said or f'exit status {ended.returncode}'}")
-    return ended.stdout
+    return ended.stdout + (ended.stderr if with_errors else "")
 
 
 def is_available() -> bool:
@@ -89,7 +89,7 @@ def read_max_array() -> int:
     return int(found.group(1)) if found else DEFAULT_MAX_ARRAY
 
 
-def submit(script: Path, name: str, array: str, extra: Mapping[str, str]) -> str:
+def submit(script: Path, name: str, array: str, extra: Mapping[str, str], after: Iterable[str] = ()) -> str:
     """Submit one array and return its job id.
 
     Parameters
@@ -101,12 +101,15 @@ def submit(script: Path, name: str, array: str, extra: Mapping[str, str]) -> str
         As ``0-99%10``.
     extra : mapping
         Environment variables for the job, beside the cleaned ones of here.
+    after : iterable of str
+        Jobs that must have ended, however they did.
     """
     exported = ",".join(["ALL", *(f"{key}={value}" for key, value in extra.items())])
+    options = [f"--job-name={name}", f"--array={array}", f"--export={exported}"]
+    if earlier := ":".join(after):
+        options.append(f"--dependency=afterany:{earlier}")
     try:
-        said = ask(
-            "sbatch", "--parsable", f"--job-name={name}", f"--array={array}", f"--export={exported}", str(script)
-        )
+        said = ask("sbatch", "--parsable", *options, str(script))
     except SweepError:
         found = find_ids([name]).get(name)  # a controller under load may take a job and lose its answer
         if found:
@@ -128,6 +131,30 @@ def list_tasks(names: Iterable[str]) -> list[Task]:
 def find_ids(names: Iterable[str]) -> dict[str, str]:
     """Find the job ids of named jobs that wait or run."""
     return {task.name: task.job_id for task in list_tasks(names)}
+
+
+def read_accounting(job_ids: Iterable[str]) -> list[tuple[str, str, float]] | None:
+    """Ask the accounting about jobs, in one question.
+
+    Returns
+    -------
+    list of (str, str, float), or None
+        Task (``100_3``), state and GPU-seconds, a row an attempt; None where the site keeps no accounting.
+    """
+    wanted = list(job_ids)
+    if not wanted or not shutil.which("sacct"):
+        return None
+    shape = ["--noheader", "--parsable2", "--allocations", "--duplicates", "--format=JobID,State,ElapsedRaw,AllocTRES"]
+    try:
+        lines = ask("sacct", *shape, f"--jobs={','.join(wanted)}", timeout_s=30).splitlines()
+    except SweepError:
+        return None
+    rows = []
+    for line in lines:
+        task, state, elapsed, resources = line.split("|", 3)
+        gpus = re.search(r"gres/gpu=(\d+)", resources)
+        rows.append((task, state.split(" ")[0], int(elapsed or 0) * float(gpus.group(1) if gpus else 0)))
+    return rows
 
 
 def check_site(partition: str | None, options: Iterable[str]) -> None:

@@ -7,13 +7,36 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from causalmix.errors import RecordError, SweepError
 from causalmix.run.record import read_record
 from causalmix.sweep.folder import SweepFolder, read_points
+
+LOG_LINES = 3  # shown of each group of failures
+
+
+@dataclass
+class Failure:
+    """Runs that failed of one cause.
+
+    Attributes
+    ----------
+    cause : str
+        One stands for all that differ in numbers alone.
+    n_runs : int
+    example : str
+        A run of it, to look at.
+    log : list of str
+        The last lines that it wrote.
+    """
+
+    cause: str
+    n_runs: int
+    example: str
+    log: list[str]
 
 
 @dataclass
@@ -27,12 +50,14 @@ class SweepStatus:
     by_status : dict of str to int
         complete, failed, timed_out, preempted, damaged, running, silent (a worker holds it but has not shown life
         for a lease), unfinished.
-    causes : dict of str to int
-        Causes of what failed, most frequent first; one stands for all that differ in numbers alone.
-    examples : dict of str to str
-        A run of each cause, to look at.
+    failures : list of Failure
+        Most frequent first.
+    failed : dict of str to str
+        Run -> cause, of all that failed.
     wall_s, device_h : float
         Seconds of all complete runs together; hours of the devices they held, interrupted attempts included.
+    n_gpus : int
+        GPUs a task: what ``device_h`` counts; 0 where runs are done on CPUs.
     attempts : int
         Claims of all runs: more than runs where work was interrupted. 0 for sweeps without a cluster.
     rate_h : float or None
@@ -41,41 +66,63 @@ class SweepStatus:
         Seconds until the rest is done at this rate; None where nobody works on it.
     tasks : dict of str to int, or None
         Tasks on the cluster by state; None where the cluster did not answer.
+    ended : dict of str to int, or None
+        Tasks that ended, by what the accounting says of them; None where the site keeps none.
+    gpu_h : float or None
+        GPU-hours that tasks held by the accounting, lost work and idle time included.
+    analysis : str or None
+        What became of the analysis that was to follow; None where none was asked for.
     """
 
     sweep: str
     asked: int = 0
     by_status: dict[str, int] = field(default_factory=dict)
-    causes: dict[str, int] = field(default_factory=dict)
-    examples: dict[str, str] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
     wall_s: float = 0.0
     device_h: float = 0.0
+    n_gpus: int = 0
     attempts: int = 0
     rate_h: float | None = None
     left_s: float | None = None
     tasks: dict[str, int] | None = field(default_factory=dict)
+    ended: dict[str, int] | None = None
+    gpu_h: float | None = None
+    analysis: str | None = None
+
+    @property
+    def causes(self) -> dict[str, int]:
+        """Causes of what failed and how many runs each took, most frequent first."""
+        return {failure.cause: failure.n_runs for failure in self.failures}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for ``--json``."""
-        return {**self.__dict__}
+        return asdict(self)
 
     def render(self) -> str:
         """Write the status for a reader."""
         counts = ", ".join(f"{n} {name}" for name, n in sorted(self.by_status.items()))
-        lines = [f"{self.sweep}: {self.asked} runs asked for: {counts}; {self.wall_s:.0f} s of training and evaluation"]
+        unit = "GPU" if self.n_gpus else "worker"
+        lines = [f"{self.sweep}: {self.asked} runs asked for: {counts}; {self.device_h:,.2f} {unit}-hours"]
+        for name, states in (("tasks", self.tasks), ("ended tasks", self.ended)):
+            if states:
+                lines.append(f"  {name}: " + ", ".join(f"{n} {state.lower()}" for state, n in sorted(states.items())))
         if self.tasks is None:
             lines.append("  tasks: the cluster does not answer")
-        elif self.tasks:
-            lines.append("  tasks: " + ", ".join(f"{n} {state.lower()}" for state, n in sorted(self.tasks.items())))
+        if self.gpu_h:
+            lines.append(f"  {self.gpu_h:,.1f} GPU-hours held by tasks, lost work and waiting included")
         if self.left_s is not None and self.rate_h is not None:
             lines.append(f"  {self.rate_h:,.1f} runs an hour, about {self.left_s / 60:,.0f} min left")
-        for cause, n in list(self.causes.items())[:10]:
-            lines.append(f"  {n} x {cause}" + (f" (causalmix logs {self.examples[cause]})" if n else ""))
+        for failure in self.failures[:10]:
+            lines.append(f"  {failure.n_runs} x {failure.cause} (causalmix logs {failure.example})")
+            lines += [f"      | {line}" for line in failure.log]
+        if self.analysis:
+            lines.append(f"  analysis: {self.analysis}")
         return "\n".join(lines)
 
 
 def read_status(sweep: Path) -> SweepStatus:
-    """Read a sweep's status: records and heartbeats first, then one question to the cluster where it has jobs.
+    """Read a sweep's status: records and heartbeats first, then a question to queue and accounting where it has jobs.
 
     Raises
     ------
@@ -87,10 +134,9 @@ def read_status(sweep: Path) -> SweepStatus:
     run_ids: set[str] = set()
     for table in sorted((sweep / "points").glob("*.json")):
         run_ids.update(read_points(table))
-    counts: Counter[str] = Counter()
-    causes: list[tuple[str, str]] = []
-    ends: list[float] = []
     status = SweepStatus(str(sweep), asked=len(run_ids))
+    counts: Counter[str] = Counter()
+    ends: list[float] = []
     for run_id in sorted(run_ids):
         life, attempts = read_life(sweep / "claims" / run_id)
         status.attempts += attempts
@@ -98,7 +144,7 @@ def read_status(sweep: Path) -> SweepStatus:
             record = read_record(sweep / "runs" / run_id)
         except RecordError as error:
             counts["damaged"] += 1
-            causes.append((str(error), run_id))
+            status.failed[run_id] = str(error)
             continue
         if record is None or (life and record.status != "complete"):
             counts[life or "unfinished"] += 1
@@ -110,15 +156,60 @@ def read_status(sweep: Path) -> SweepStatus:
             status.device_h += (device_s + float(record.provenance.get("earlier_s", 0.0))) / 3600
             ends.append((sweep / "runs" / run_id / "record.json").stat().st_mtime)
         else:
-            causes.append((record.cause or record.status, run_id))
+            status.failed[run_id] = record.cause or record.status
     status.by_status = dict(counts)
-    status.causes = count_causes(cause for cause, _ in causes)
-    status.examples = {cause: next(run_id for said, run_id in causes if said == cause) for cause in status.causes}
-    status.tasks = ask_tasks(sweep)
+    if any((sweep / "jobs").glob("*.json")):
+        ask_cluster(sweep, run_ids, status)
+    status.failures = group_failures(sweep, status.failed)
+    if (sweep / "then").is_dir():
+        from causalmix.sweep.then import describe_followup
+
+        status.analysis = describe_followup(sweep)
     status.rate_h = measure_rate(ends)
     if status.rate_h and (status.tasks or counts["running"]):
         status.left_s = (status.asked - counts["complete"]) / status.rate_h * 3600
     return status
+
+
+def ask_cluster(sweep: Path, run_ids: set[str], status: SweepStatus) -> None:
+    """Add what queue and accounting know: one question to each."""
+    from causalmix.sweep import slurm
+    from causalmix.sweep.claims import Claims
+    from causalmix.sweep.jobs import list_submissions, list_tasks
+
+    submissions = list_submissions(sweep)
+    status.n_gpus = max(int(submission.resources["gpus"]) for submission in submissions)
+    try:
+        status.tasks = dict(Counter(task.state for task in list_tasks(sweep)))
+    except SweepError:
+        status.tasks = None
+        return
+    job_ids = [array["job_id"] for submission in submissions for array in submission.arrays if array["job_id"]]
+    ended = slurm.read_accounting(job_ids)
+    if ended is None:
+        return
+    over = {task: state for task, state, _ in ended if state not in slurm.ACTIVE}
+    status.ended = dict(Counter(state for _, state, _ in ended if state not in slurm.ACTIVE))
+    status.gpu_h = sum(gpu_s for _, _, gpu_s in ended) / 3600
+    claims = Claims(sweep / "claims")
+    for run_id in run_ids - set(status.failed):  # a worker that was killed has left no record
+        if read_life(claims.root / run_id)[0] != "silent":
+            continue
+        state = over.get(str(claims.history(run_id)[-1].get("job")))
+        if state:
+            status.failed[run_id] = f"its task ended as {state}"
+
+
+def group_failures(sweep: Path, failed: dict[str, str]) -> list[Failure]:
+    """Group failed runs by cause, each with the last lines of one of them."""
+    from causalmix.sweep.logs import list_logs, read_end
+
+    failures = []
+    for cause, n_runs in count_causes(failed.values()).items():
+        example = next(run_id for run_id, said in failed.items() if said == cause)
+        logs = list_logs(sweep / "runs" / example)
+        failures.append(Failure(cause, n_runs, example, read_end(logs[0], LOG_LINES) if logs else []))
+    return failures
 
 
 def read_life(folder: Path) -> tuple[str | None, int]:
@@ -145,18 +236,6 @@ def read_life(folder: Path) -> tuple[str | None, int]:
         silent_s = 0.0
     lease_s = float((claim or {}).get("lease_s", 60.0))
     return ("running" if silent_s < lease_s else "silent"), len(numbers)
-
-
-def ask_tasks(sweep: Path) -> dict[str, int] | None:
-    """Count a sweep's tasks on the cluster by state."""
-    if not any((sweep / "jobs").glob("*.json")):
-        return {}
-    from causalmix.sweep.jobs import list_tasks
-
-    try:
-        return dict(Counter(task.state for task in list_tasks(sweep)))
-    except SweepError:
-        return None
 
 
 def measure_rate(ends: list[float], newest: int = 32) -> float | None:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from causalmix.config import Config
 from causalmix.errors import SweepError
 from causalmix.run.record import is_complete, read_record
 from causalmix.sweep import slurm
@@ -14,6 +15,7 @@ from causalmix.sweep.folder import SweepFolder, find_sweep, hold_lock, open_swee
 from causalmix.sweep.plan import make_plan
 from causalmix.sweep.points import Inputs, PlannedRun, find_base, identify, plan_runs, read_git_sha, to_config
 from causalmix.sweep.status import describe_failures, read_life, say
+from causalmix.sweep.then import RESULT, check_then, follow_up, make_followup
 
 
 def run_sweep(
@@ -44,6 +46,7 @@ def run_sweep(
     inputs = inputs or Inputs(Path(points[0]["outputs"]))
     runs = plan_runs(points, inputs)
     config = to_config(points[0])
+    check_then(config.then)
     is_remote = takes_slurm(config.cluster.kind)
     if config.plan:
         folder, _ = find_sweep(inputs.outputs, config.sweep_dir, runs, swept)
@@ -62,7 +65,16 @@ def run_sweep(
         say(f"sweep {folder.path}: {len(runs)} runs, {len(runs) - len(missing)} complete, {len(missing)} to do")
         if missing:
             _execute(folder, missing, inputs, lock)
+    if config.then.analysis is not None:
+        _analyse(folder, runs, config)
     return folder
+
+
+def _analyse(folder: SweepFolder, runs: list[PlannedRun], config: Config) -> None:
+    run_ids = [run.run_id for run in runs]
+    status = follow_up(folder.path, make_followup(folder, run_ids, config.then))
+    if status:
+        raise SweepError(f"the runs are complete, their analysis failed; it says why in {folder.path / RESULT}")
 
 
 def run_single(plain: dict[str, Any]) -> None:

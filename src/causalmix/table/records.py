@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from causalmix.errors import RecordError, TableError, name_some
+from causalmix.files import break_seal
 
 RECORD_FORMAT = 1
 
@@ -73,6 +74,7 @@ def read_row(folder: Path) -> dict[str, Any]:
         raise RecordError(f"{folder.name}: record.json holds a {type(record).__name__}, not an object")
     if record.get("format") != RECORD_FORMAT:
         raise RecordError(f"{folder.name}: record.json is of format {record.get('format')!r}, not {RECORD_FORMAT}")
+    record = break_seal(path, record)
     if record.get("run_id") != folder.name:
         raise RecordError(f"{folder.name}: record.json belongs to run {record.get('run_id')!r}")
     if record.get("status") != "complete":

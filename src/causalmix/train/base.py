@@ -1,6 +1,7 @@
 """The base that proxies share: one small model trained once on the pool's reference slice, then cached.
 
-From it, mixtures differ by several times the seed spread; from random weights they do not.
+From it, mixtures differ by several times the seed spread; from random weights they do not. A launcher finds it here
+without torch; only making one imports that.
 """
 
 from __future__ import annotations
@@ -13,21 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 
 from causalmix.config import ModelConfig, TrainConfig
 from causalmix.errors import TrainError
-from causalmix.files import sync
-from causalmix.train.checkpoint import hash_file
+from causalmix.files import hash_file, sync
 from causalmix.train.checks import to_plain
-from causalmix.train.loop import train
-from causalmix.train.model import BASE_FORMAT, build_model, check_base
 from causalmix.train.tokens import TokenStore
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+BASE_FORMAT = 1  # of base.json
 
 
 def fingerprint_base(
@@ -97,6 +95,11 @@ def ensure_base(
     if final.is_dir():
         check_base(final)
         return final
+    import torch
+
+    from causalmix.train.loop import train
+    from causalmix.train.model import build_model
+
     model = build_model(cfg, vocab_size, cfg.base.seed)
     losses: dict[str, Any] = {}
     if cfg.base.n_steps > 0:
@@ -126,7 +129,29 @@ def ensure_base(
     return final
 
 
+def check_base(path: Path) -> dict[str, Any]:
+    """Read ``base.json`` and check the weights beside it.
+
+    Raises
+    ------
+    TrainError
+        Where a file is missing or not what was written.
+    """
+    try:
+        facts = json.loads((path / "base.json").read_text())
+        intact = facts["format"] == BASE_FORMAT and facts["sha256"] == hash_file(path / "model.safetensors")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainError(f"The base {path} cannot be read ({error}): delete the folder, it is made again.") from error
+    if not intact:
+        raise TrainError(
+            f"The weights of the base {path} are not what was written: delete the folder, it is made again."
+        )
+    return dict(facts)
+
+
 def _write_base(model: PreTrainedModel, final: Path, facts: dict[str, Any]) -> None:
+    from safetensors.torch import save_file
+
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.parent / f".{final.name}-{uuid.uuid4().hex}"
     temporary.mkdir()

@@ -7,7 +7,6 @@ synced and renamed; older ones are removed afterwards, so that a kill at any mom
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -19,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from causalmix.errors import TrainError
-from causalmix.files import sync
+from causalmix.files import hash_file, sync
 
 if TYPE_CHECKING:
     import torch
@@ -130,12 +129,6 @@ def load_checkpoint(
             value = tensors["optimizer"][f"{name}|{key}"]
             optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
     return state
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal digits."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _read_state(path: Path) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
@@ -17,9 +16,18 @@ from causalmix.errors import TrainError, name_some
 from causalmix.train.tokens import TokenStore
 
 if TYPE_CHECKING:
+    import torch
+
     from causalmix.train.batches import Batch
 
-INCIDENTAL = ("name", "n_samples", "checkpoint_every", "log_every", "device")  # never change a result
+INCIDENTAL = (
+    "name",
+    "n_samples",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "log_every",
+    "device",
+)  # never change a result
 
 
 def check_settings(cfg: TrainConfig, n_positions: int, n_steps: int | None = None) -> None:
@@ -136,6 +144,8 @@ def identify(
     str
         Hexadecimal SHA-256; equal for trainings that a checkpoint may carry from one to the other.
     """
+    import torch
+
     settings = {key: value for key, value in to_plain(cfg).items() if key not in INCIDENTAL}
     shapes = {name: [*p.shape, str(p.dtype)] for name, p in model.named_parameters()}
     digest = hashlib.sha256(json.dumps([shapes, settings, seed, n_steps], sort_keys=True).encode())

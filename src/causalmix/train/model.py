@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +11,13 @@ from safetensors.torch import load_file
 
 from causalmix.config import ModelConfig
 from causalmix.errors import TrainError
-from causalmix.train.checkpoint import hash_file
+from causalmix.train.base import check_base
 from causalmix.train.pretrained import DTYPES, load_pretrained
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["build_model", "check_base", "count_parameters", "load_base", "load_pretrained"]
-
-BASE_FORMAT = 1  # of base.json
+__all__ = ["build_model", "count_parameters", "load_base", "load_pretrained"]
 
 
 def build_model(
@@ -62,26 +59,6 @@ def build_model(
 def count_parameters(model: PreTrainedModel) -> int:
     """Count a model's parameters, tied ones once."""
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def check_base(path: Path) -> dict[str, Any]:
-    """Read ``base.json`` and check the weights beside it.
-
-    Raises
-    ------
-    TrainError
-        Where a file is missing or not what was written.
-    """
-    try:
-        facts = json.loads((path / "base.json").read_text())
-        intact = facts["format"] == BASE_FORMAT and facts["sha256"] == hash_file(path / "model.safetensors")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainError(f"The base {path} cannot be read ({error}): delete the folder, it is made again.") from error
-    if not intact:
-        raise TrainError(
-            f"The weights of the base {path} are not what was written: delete the folder, it is made again."
-        )
-    return dict(facts)
 
 
 def load_base(path: Path) -> PreTrainedModel:

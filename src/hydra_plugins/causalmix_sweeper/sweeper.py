@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,15 +82,18 @@ class CausalMixSweeper(Sweeper):
                 swept.add(key)
             else:
                 choices[key] = [f"{key}={override.get_value_element_as_str()}"]
-            is_group = bool(loader.get_group_options(override.key_or_group, ObjectType.CONFIG))
-            if is_group or len(choices[key]) == 1:
+            if len(choices[key]) == 1 or loader.get_group_options(override.key_or_group, ObjectType.CONFIG):
                 composed.add(key)
 
         by_group = [choices[key] for key in choices if key in composed]
         by_value = [choices[key] for key in choices if key not in composed]
         points = []
+        # Hydra composed the config with all that is not swept: where no group is, that is the one we need
+        told = self.config.hydra.overrides.task
+        is_composed = len(overrides) == len(choices) and not composed & swept
+        is_composed &= all(override.is_sweep_override() or override.input_line in told for override in overrides)
         for composed_from in itertools.product(*by_group):
-            base = loader.load_sweep_config(self.config, list(composed_from))
+            base = self.config.copy() if is_composed else loader.load_sweep_config(self.config, list(composed_from))
             with open_dict(base):
                 base.pop("hydra", None)
             points += merge_all(base, itertools.product(*by_value))
@@ -105,23 +109,29 @@ def merge_all(base: DictConfig, combinations: Iterable[tuple[str, ...]]) -> list
     if "${" in str(OmegaConf.to_container(base, resolve=False)):
         return [merge_values(base, values) for values in combinations]
     plain, typed = resolve(base), base.copy()
-    parser = OverridesParser.create()
-    parse = functools.cache(lambda text: parser.parse_overrides([text])[0])
     points = []
     for values in combinations:
-        overrides = [parse(text) for text in values]
-        given = [override.value() for override in overrides]
-        if any(isinstance(value, dict) or "${" in str(value) for value in given):  # merges, or refers to others
+        given = [parse_value(text) for text in values]
+        if any(isinstance(value, dict) or "${" in str(value) for _, value in given):  # merges, or refers to others
             points.append(merge_values(base, values))
             continue
         point = plain
-        for override, value in zip(overrides, given):
-            key = override.key_or_group
+        for key, value in given:
             OmegaConf.update(typed, key, value)
             found = OmegaConf.select(typed, key)
             point = put(point, key.split("."), OmegaConf.to_container(found) if OmegaConf.is_config(found) else found)
         points.append(point)
     return points
+
+
+@functools.cache
+def parse_value(text: str) -> tuple[str, Any]:
+    """Read ``key=value`` as Hydra does; a whole number without its grammar, which takes 50 times as long."""
+    key, _, value = text.partition("=")
+    if re.fullmatch(r"[a-z][\w.]*", key) and re.fullmatch(r"0|[1-9]\d*", value):
+        return key, int(value)
+    override = OverridesParser.create().parse_overrides([text])[0]
+    return override.key_or_group, override.value()
 
 
 def put(values: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:

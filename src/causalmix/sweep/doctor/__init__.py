@@ -1,0 +1,1 @@
+"""`causalmix doctor`: what a site lacks, found before five hundred jobs find it."""
