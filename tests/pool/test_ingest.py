@@ -13,7 +13,8 @@ import pytest
 from causalmix.config import PoolConfig
 from causalmix.errors import PoolError
 from causalmix.pool.documents import BadRecordError, Problems, parse_messages, split_text
-from causalmix.pool.ingest import find_sources, read_documents, read_heldout
+from causalmix.pool.ingest import Tally, read_documents, read_heldout
+from causalmix.pool.sources import find_sources, plan_shards
 from causalmix.pool.stages import build_documents
 from tests.pool.conftest import chat, make_records
 
@@ -68,7 +69,8 @@ def test_one_file_with_a_domain_field(write_lines: Write, tmp_path: Path) -> Non
     ]
     path = write_lines("all.jsonl", records)
     cfg = config(path, domain_field="topic")
-    documents = list(read_documents(cfg, find_sources(cfg), Problems(), progress=False))
+    (shard,) = plan_shards(cfg, find_sources(cfg))
+    documents = [document for _, document, _ in read_documents(cfg, shard, Problems(), Tally())]
     assert {document.domain for document in documents} == {"math", "code"}
     assert documents[1].messages[0].content == "Add\n1 + 1"
     assert documents[1].id == "all.jsonl:2"  # no id: its place is its name
@@ -93,7 +95,7 @@ def test_heldout_fields_name_ability_task_and_split(write_lines: Write, tmp_path
     record = {"id": 1, "ability": "reasoning", "task": "bbh", "split": "unseen", "messages": chat("q", "a")}
     write_lines("heldout-a.jsonl", [record, {"id": 2, "messages": chat("q", "a")}])
     cfg = config(tmp_path)
-    first, second = read_heldout(cfg, find_sources(cfg), Problems(), progress=False)
+    first, second = read_heldout(cfg, find_sources(cfg), Problems())
     assert (first.id, first.ability, first.task, first.split) == ("1", "reasoning", "bbh", "unseen")
     assert (second.ability, second.task, second.split) == ("a", "a", None)
 
@@ -222,7 +224,7 @@ def test_not_gzip_and_not_utf8(good_folder: Path, tmp_path: Path) -> None:
     (good_folder / "train-code.jsonl").write_bytes(b'{"id": "\xff"}\n')
     message = message_of(config(good_folder), tmp_path)
     assert "train-math.jsonl.gz:1: the gzip stream is damaged" in message
-    assert "train-code.jsonl:1: not JSON" in message
+    assert "train-code.jsonl:1: not UTF-8 (byte 0xff at 9 of the line; Latin-1" in message
 
 
 def test_damaged_parquet(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_facts_changed_by_hand(copied: Path) -> None:
         open_pool(copied)
     facts["format"] = 99
     (copied / "pool.json").write_text(json.dumps(facts))
-    with pytest.raises(PoolError, match="format 99; this version reads 1"):
+    with pytest.raises(PoolError, match="format 99; this version reads 2"):
         open_pool(copied)
 
 
@@ -188,7 +188,7 @@ def test_folder_of_others_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_unknown_source() -> None:
-    with pytest.raises(PoolError, match="source='csv' is not one of demo, jsonl, parquet"):
+    with pytest.raises(PoolError, match="source='csv' is not one of demo, jsonl, parquet, hf"):
         prepare(tiny_config(source="csv"), Path("unused"), progress=False)
 
 

@@ -26,10 +26,13 @@ from causalmix.config.compare import CompareConfig
 from causalmix.config.launch import ClusterConfig, Config, MixtureConfig, ResourcesConfig, StudyConfig, TrackerConfig
 from causalmix.config.pool import (
     CandidateConfig,
+    DedupConfig,
+    HFConfig,
     PoolConfig,
     RaterConfig,
     ReferenceLMConfig,
     ScoresConfig,
+    SubsampleConfig,
     TokenizerConfig,
 )
 from causalmix.config.simulate import DialsConfig, SimulateConfig
@@ -43,9 +46,11 @@ __all__ = [
     "ClusterConfig",
     "CompareConfig",
     "Config",
+    "DedupConfig",
     "DialsConfig",
     "EstimatorConfig",
     "EvaluateConfig",
+    "HFConfig",
     "LoraConfig",
     "MixtureConfig",
     "ModelConfig",
@@ -59,6 +64,7 @@ __all__ = [
     "ScoresConfig",
     "SimulateConfig",
     "StudyConfig",
+    "SubsampleConfig",
     "TargetConfig",
     "TokenizerConfig",
     "TrackerConfig",
