@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -92,6 +92,11 @@ def check_config(cfg: PoolConfig) -> None:
     """
     if cfg.source not in SOURCES:
         raise PoolError(f"pool.source={cfg.source!r} is not one of {', '.join(SOURCES)}.")
+    mappings = {"domain_map": cfg.domain_map, "hf.data_files": cfg.hf.data_files}
+    mappings |= {"scores.given_fields": cfg.scores.given_fields}
+    for key, mapping in mappings.items():
+        if not isinstance(mapping, Mapping) or not all(isinstance(value, str | None) for value in mapping.values()):
+            raise PoolError(f"pool.{key}={mapping!r} must map names to names, such as {{a: b}}.")
     check_settings(cfg.dedup)
     count_workers(cfg.n_workers, 1)
     if cfg.scores.given:

@@ -1,0 +1,1 @@
+"""Benchmarks of the pool, one module a question; ``python benchmarks/pool.py NAME`` runs one."""
