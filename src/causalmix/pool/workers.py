@@ -14,6 +14,7 @@ from tqdm import tqdm
 from causalmix.errors import PoolError
 
 Task = TypeVar("Task")
+PRELOAD = ["causalmix.pool.ingest", "causalmix.pool.tokens", "causalmix.pool.preload"]
 
 
 def count_workers(wanted: int | None, n_tasks: int) -> int:
@@ -49,8 +50,10 @@ def run_tasks(work: Callable[[Task], int], tasks: Sequence[Task], n_workers: int
         for task in tasks:
             bar.update(work(task))
         return
-    # Spawned, not forked: the parent may hold threads of torch or of the tokenizer.
-    context = multiprocessing.get_context("spawn")
+    # Not forked from here, where torch and the tokenizer may hold threads, but from a fresh process that has
+    # imported what the work needs, once for all workers of all stages.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
     with ProcessPoolExecutor(n_workers, mp_context=context, initializer=_be_quiet) as executor:
         pending = {executor.submit(work, task) for task in tasks}
         try:
