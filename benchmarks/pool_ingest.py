@@ -3,38 +3,48 @@
 Both read the same files with the same tokenizer in as many processes. The peer renders the chat template and
 tokenises in batches, its documented fast way, and writes Arrow. Ours also checks every record and id, hashes
 content, sorts out the reference slice and marks the tokens to learn. The peer's cache starts empty.
+
+    python benchmarks/pool_ingest.py [--documents N] [--workers N] [--repetitions N] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import shutil
+import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.pool.corpus import write_corpus
+ROOT = Path(__file__).resolve().parents[1]
+# A script's folder stands first on the path: its files would hide packages of the same name.
+sys.path = [str(ROOT), *(entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "benchmarks")]
 
 MAX_LENGTH = 4096
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of this benchmark."""
-    parser.add_argument("--documents", type=int, default=20_000)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Time both, in turns, and compare their token ids."""
+    from benchmarks.pool_corpus import write_corpus
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--documents", type=int, default=60_000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=3, help="the median counts; the two take turns")
-
-
-def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Time both, in turns, and compare their token ids."""
+    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "pool_ingest.json")
+    options = parser.parse_args(arguments)
+    ours, peer = [], []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         n_bytes = write_corpus(folder / "data", options.documents)
         tokenizer = make_tokenizer(folder)
-        ours, peer = [], []
         for at in range(options.repetitions):
             started = time.perf_counter()
             arrays = ingest_ours(folder, options.workers, at)
@@ -43,7 +53,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             dataset = ingest_peer(folder, tokenizer, options.workers, at)
             peer.append(time.perf_counter() - started)
         is_equal = compare(arrays, dataset)
-    return {
+    result = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cores": len(os.sched_getaffinity(0)),
         "documents": options.documents,
         "megabytes": round(n_bytes / 1e6, 1),
         "tokens": len(arrays[0]),
@@ -53,12 +65,15 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "datasets_map_s": [round(value, 2) for value in peer],
         "times_faster": round(float(np.median(peer) / np.median(ours)), 2),
     }
+    print(json.dumps(result, indent=1))
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if not is_equal:
+        sys.exit("the two found different token ids")
 
 
 def make_tokenizer(folder: Path) -> Path:
     """Train the tokenizer that both use, on some of the documents; timed for neither."""
-    import json
-
     from causalmix.pool.tokenizer import train_bpe
 
     texts = []
@@ -128,3 +143,7 @@ def compare(arrays: tuple[np.ndarray, np.ndarray], dataset: Any) -> bool:
         return False
     found = dataset.with_format("numpy")["input_ids"]
     return all(np.array_equal(ids[offsets[at] : offsets[at + 1]], row) for at, row in enumerate(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,0 @@
-"""Benchmarks of the pool, one module a question; ``python benchmarks/pool.py NAME`` runs one."""
