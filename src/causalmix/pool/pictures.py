@@ -107,6 +107,8 @@ def _draw_sizes(axes: Axes, domains: Facts) -> None:
 def _draw_lengths(axes: Axes, lengths: Facts) -> None:
     _draw_boxes(axes, lengths, "q0.5", "tokens a document")
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
 
 
 def _draw_spread(axes: Axes, spread: Facts) -> None:
