@@ -174,7 +174,7 @@ def _read_pss(pid: int) -> int:
 
 
 def write_runs(path: Path, target: dict[str, Any]) -> None:
-    """Write a simulated runs table whose states lie around the target's: what a domain's share is worth follows them."""
+    """Write a simulated runs table with states around the target's: what a domain's share is worth follows them."""
     import pandas as pd
 
     rng = np.random.default_rng(0)
@@ -233,7 +233,9 @@ def describe_result(folder: Path) -> dict[str, Any]:
 
 def print_table(result: dict[str, Any]) -> None:
     """Print the steps as a table for docs/scale.md."""
-    print(f"{result['documents']:,} documents, {result['corpus_megabytes']} MB of JSON lines, {result['cores']} cores\n")
+    print(
+        f"{result['documents']:,} documents, {result['corpus_megabytes']} MB of JSON lines, {result['cores']} cores\n"
+    )
     print("| step | seconds | peak MiB |\n|---|---|---|")
     for step in result["steps"]:
         print(f"| {step['step']} | {step['wall_s']} | {step['peak_mib']:.0f} |")

@@ -125,9 +125,8 @@ def test_scores_that_are_no_numbers_are_named_with_their_line(
     assert "code.jsonl:9: " in message
     del rows[6]["raw_scores"], rows[8]["raw_scores"]
     write_lines("data/code.jsonl", rows)
-    assert (
-        "score 'raw_scores.HES' is missing or null, 'raw_scores.Normalized_Loss' is missing"
-        in message_of(config(folder), tmp_path)
+    assert "score 'raw_scores.HES' is missing or null, 'raw_scores.Normalized_Loss' is missing" in message_of(
+        config(folder), tmp_path
     )
 
 

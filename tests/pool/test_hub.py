@@ -73,7 +73,9 @@ def test_unmapped_names_come_in_one_error_with_their_counts(saved: Path, tmp_pat
 def test_null_drops_and_counts(saved: Path, tmp_path: Path) -> None:
     rows = [{**row, "source": "third"} for row in tulu_rows(9)]
     datasets.Dataset.from_list([*tulu_rows()[9:], *rows]).save_to_disk(tmp_path / "two")
-    summary, _ = build(hf(tmp_path / "two", domain_field="source", domain_map={**MAP, "third": None}), tmp_path / "root")
+    summary, _ = build(
+        hf(tmp_path / "two", domain_field="source", domain_map={**MAP, "third": None}), tmp_path / "root"
+    )
     assert summary["left_out"] == {"dropped": {"third": 9}}
     assert summary["n_documents"] == 51
 

@@ -65,9 +65,7 @@ def build(cfg: PoolConfig, root: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sizes=st.lists(st.integers(0, 60), min_size=1, max_size=30), limit=st.integers(1, 200), ends=st.booleans())
-def test_every_line_is_in_one_shard_with_its_number(
-    tmp_path: Path, sizes: list[int], limit: int, ends: bool
-) -> None:
+def test_every_line_is_in_one_shard_with_its_number(tmp_path: Path, sizes: list[int], limit: int, ends: bool) -> None:
     path = tmp_path / "a.jsonl"
     lines = [json.dumps({"n": at, "text": "x" * size}) for at, size in enumerate(sizes)]
     path.write_text("\n".join(lines) + "\n" * ends)
@@ -86,7 +84,12 @@ def test_tables_are_cut_between_row_groups(tmp_path: Path, monkeypatch: pytest.M
     pq.write_table(pa.table({"n": list(range(100))}), path, row_group_size=13)
     monkeypatch.setattr(sources, "SHARD_ROWS", 30)
     shards = cut_file(path)
-    assert [(shard.start, shard.stop, shard.first) for shard in shards] == [(0, 2, 1), (2, 4, 27), (4, 6, 53), (6, 8, 79)]
+    assert [(shard.start, shard.stop, shard.first) for shard in shards] == [
+        (0, 2, 1),
+        (2, 4, 27),
+        (4, 6, 53),
+        (6, 8, 79),
+    ]
     found = [(row, record["n"]) for shard in shards for row, record in read_shard(shard, Problems())]
     assert found == [(at + 1, at) for at in range(100)]
 
@@ -177,7 +180,9 @@ def test_problems_of_all_shards_come_together_in_order(
         build(config(tmp_path / "data"), tmp_path / "root")
     message = str(error.value)
     assert "3 problems" in message
-    places = [message.index(place) for place in ("a.jsonl:6: not JSON", "a.jsonl:36: not JSON", "b.jsonl:41: duplicate")]
+    places = [
+        message.index(place) for place in ("a.jsonl:6: not JSON", "a.jsonl:36: not JSON", "b.jsonl:41: duplicate")
+    ]
     assert places == sorted(places)
     assert "first seen at a.jsonl:1" in message
 

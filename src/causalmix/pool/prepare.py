@@ -98,7 +98,7 @@ def check_config(cfg: PoolConfig) -> None:
         if not isinstance(mapping, Mapping) or not all(isinstance(value, str | None) for value in mapping.values()):
             raise PoolError(f"pool.{key}={mapping!r} must map names to names, such as {{a: b}}.")
     check_settings(cfg.dedup)
-    count_workers(cfg.n_workers, 1)
+    count_workers(cfg.n_workers, 1, 0)
     if cfg.scores.given:
         name_features(cfg.scores)
         if cfg.source == "demo":

@@ -22,6 +22,7 @@ HELDOUT_PREFIX = "heldout-"
 TRAIN_PREFIX = "train-"
 SHARD_BYTES = 32 * 2**20  # of JSON lines
 SHARD_ROWS = 20_000  # of tables and datasets
+ROW_BYTES, PACKED = 1000, 4  # a guess at a row's text, and at how much smaller files are than it
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,15 @@ class Shard:
     start: int = 0
     stop: int = 0
     first: int = 1
+
+    @property
+    def n_bytes(self) -> int:
+        """About how much text it holds."""
+        if self.kind == "jsonl":
+            return self.stop - self.start
+        if self.kind in ("demo", "hf"):
+            return (self.stop - self.start) * ROW_BYTES
+        return PACKED * Path(self.path).stat().st_size
 
 
 @dataclass(frozen=True)

@@ -106,8 +106,9 @@ def ingest_all(cfg: PoolConfig, sources: Sources | None, work: Path, *, progress
     shards = plan_shards(cfg, sources)
     tasks = [ShardTask(cfg, shard, work, number, bands) for number, shard in enumerate(shards)]
     waiting = [task for task in tasks if not task.is_done]
+    n_workers = count_workers(cfg.n_workers, len(waiting), sum(task.shard.n_bytes for task in waiting))
     with tqdm(desc="read", unit="doc", disable=None if progress else True) as bar:
-        run_tasks(ingest_shard, waiting, count_workers(cfg.n_workers, len(waiting)), bar)
+        run_tasks(ingest_shard, waiting, n_workers, bar)
     return tasks
 
 

@@ -166,16 +166,16 @@ def open_pool(path: Path | str, *, verify: bool = False) -> Pool:
     store = TokenStore(
         np.memmap(tokens / "tokens.bin", dtype=dtype, mode="r"),
         np.memmap(tokens / "labels.bin", dtype=np.uint8, mode="r"),
-        np.load(tokens / "offsets.npy", allow_pickle=False),
+        _load(tokens / "offsets.npy"),
     )
     return Pool(
         path,
         facts,
         tuple(facts["domains"]),
-        np.load(documents / "domain_ids.npy", allow_pickle=False),
-        np.load(documents / "is_reference.npy", allow_pickle=False),
+        _load(documents / "domain_ids.npy"),
+        _load(documents / "is_reference.npy"),
         store,
-        np.load(path / "scores" / "raw.npy", allow_pickle=False),
+        _load(path / "scores" / "raw.npy"),
     )
 
 
@@ -211,6 +211,14 @@ def hash_files(path: Path) -> dict[str, dict[str, Any]]:
     return {
         name: {"bytes": file.stat().st_size, "sha256": digest} for (name, file), digest in zip(files.items(), digests)
     }
+
+
+def _load(path: Path) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(path, allow_pickle=False)
+    except ValueError as error:  # not an array of numbers: nothing in it is run
+        raise PoolError(f"{path} is no array of numbers ({error}): this pool is not opened.") from error
+    return array
 
 
 def _check_files(path: Path, facts: dict[str, Any], verify: bool) -> None:

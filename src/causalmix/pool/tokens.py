@@ -21,6 +21,7 @@ from causalmix.config import PoolConfig
 from causalmix.files import read_json, write_json
 from causalmix.pool.encode import Encoder
 from causalmix.pool.reading import count_all, documents_path, load_array, load_tokenizer
+from causalmix.pool.sources import ROW_BYTES
 from causalmix.pool.stage import SUMMARY, Summary
 from causalmix.pool.statistics import summarise_lengths
 from causalmix.pool.table import count_groups, read_batches
@@ -72,7 +73,8 @@ def build_tokens(folder: Path, cfg: PoolConfig, root: Path, work: Path | None = 
     waiting = [task for task in tasks if not task.path("json").is_file()]
     with tqdm(desc="tokenise", unit="doc", total=count_all(root), disable=None if progress else True) as bar:
         bar.update(sum(read_json(task.path("json"))["n_documents"] for task in tasks if task not in waiting))
-        run_tasks(tokenise_part, waiting, count_workers(cfg.n_workers, len(waiting)), bar)
+        n_workers = count_workers(cfg.n_workers, len(waiting), bar.total * ROW_BYTES)
+        run_tasks(tokenise_part, waiting, n_workers, bar)
     digest, lengths = join_parts(folder, tasks, dtype)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     np.save(folder / "offsets.npy", offsets)

@@ -14,11 +14,21 @@ from tqdm import tqdm
 from causalmix.errors import PoolError
 
 Task = TypeVar("Task")
+WORTH = 16 * 2**20
 PRELOAD = ["causalmix.pool.ingest", "causalmix.pool.tokens", "causalmix.pool.preload"]
 
 
-def count_workers(wanted: int | None, n_tasks: int) -> int:
-    """Processes for so many tasks: as many as wanted (one a core unless said), never more than there are tasks.
+def count_workers(wanted: int | None, n_tasks: int, n_bytes: int) -> int:
+    """Processes for so many tasks: as many as wanted, else one a core where there is work for it.
+
+    Parameters
+    ----------
+    wanted : int or None
+        ``pool.n_workers``.
+    n_tasks : int
+        There are never more processes than that.
+    n_bytes : int
+        Text to work on: starting a process costs about as much as ``WORTH`` bytes of it.
 
     Raises
     ------
@@ -26,7 +36,7 @@ def count_workers(wanted: int | None, n_tasks: int) -> int:
     """
     if wanted is not None and wanted < 1:
         raise PoolError(f"pool.n_workers={wanted} must be 1 or more (null: one a core).")
-    return max(1, min(wanted or len(os.sched_getaffinity(0)), n_tasks))
+    return max(1, min(wanted or min(len(os.sched_getaffinity(0)), n_bytes // WORTH), n_tasks))
 
 
 def run_tasks(work: Callable[[Task], int], tasks: Sequence[Task], n_workers: int, bar: tqdm[None]) -> None:
