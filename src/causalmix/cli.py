@@ -77,9 +77,11 @@ def describe_pool(
     overrides: Overrides = None,
     as_json: AsJson = False,
     n_samples: Annotated[int | None, typer.Option(help="Target size, for the repeats available.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with pictures here.")] = None,
 ) -> None:
     """Print sizes, tokens, repeats available and the state of a pool."""
     from causalmix.pool.describe import describe_pool as describe
+    from causalmix.pool.pictures import tabulate_state, write_page
     from causalmix.pool.prepare import prepare
     from causalmix.pool.store import open_pool
     from causalmix.sweep.points import to_config
@@ -88,6 +90,8 @@ def describe_pool(
     config = to_config(plain)
     pool = open_pool(prepare(config.pool, Path(plain["outputs"])))
     facts = describe(pool, config.pool.candidate, n_samples=n_samples or config.train.n_samples)
+    if html:
+        write_page(html, facts)
     if as_json:
         typer.echo(json.dumps(facts, indent=1))
         return
@@ -95,14 +99,22 @@ def describe_pool(
         [{"domain": domain, **values} for domain, values in facts["domains"].items()],
         f"{facts['name']}: {facts['n_documents']} documents, {facts['n_tokens']} tokens",
     )
-    state = facts["state"]["state"]
-    features = [name for name in state if "." not in name]
-    rows = [
-        {"state of a candidate pool": name, "all": state[name]}
-        | {domain: state[f"{name}.{domain}"] for domain in facts["domains"]}
-        for name in features
-    ]
-    print_rows(rows, "means of the normalised scores")
+    state = [{"state of a candidate pool": name, **values} for name, values in tabulate_state(facts).items()]
+    print_rows(state, "means and quantiles of the normalised scores")
+    for cause, counts in facts["left_out"].items():
+        typer.echo(f"left out as {cause}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    if html:
+        typer.echo(f"wrote {html}")
+
+
+@pool_app.command("verify")
+def verify_pool(folder: Annotated[Path, typer.Argument(help="A prepared pool.")]) -> None:
+    """Read every byte of a prepared pool and compare it with what was written."""
+    from causalmix.pool.store import open_pool
+
+    pool = open_pool(folder, verify=True)
+    n_bytes = sum(file["bytes"] for file in pool.facts["files"].values())
+    typer.echo(f"{folder}: {len(pool.facts['files'])} files, {n_bytes} bytes, all as they were written")
 
 
 @app.command("status")

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from causalmix.errors import PoolError
 from causalmix.pool.documents import Message
-from causalmix.pool.encode import encode_conversations, render_spans
+from causalmix.pool.encode import Encoder, encode_conversations, find_tokens, mark_spans, render_spans
+from causalmix.pool.layout import learn_layout
 from causalmix.pool.tokenizer import (
     CHAT_TEMPLATE,
     count_vocabulary,
@@ -110,6 +111,122 @@ def test_any_text_survives(tokenizer: Any) -> None:
     for text in ("naïve 漢字 🙂\t\r\n", "tabs\tand  spaces ", "\x00"):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text
+
+
+# --- layouts ---------------------------------------------------------------------------------------------
+
+# Trims what it is given, as Llama's does; and one whose end of turn cannot be seen.
+TRIMMING = CHAT_TEMPLATE.replace("message['content']", "message['content'] | trim")
+BARE = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] }}{% endfor %}"
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    turns=st.lists(st.tuples(words, words), min_size=1, max_size=3),
+    template=st.sampled_from([CHAT_TEMPLATE, QWEN_TEMPLATE, TRIMMING]),
+    system=st.booleans(),
+)
+def test_a_layout_says_what_rendering_turn_by_turn_says(
+    tokenizer: Any, turns: list[tuple[str, str]], template: str, system: bool
+) -> None:
+    other = tokenizer
+    before = other.chat_template
+    other.chat_template = template
+    try:
+        messages = [Message("system", "s ")] * system
+        messages += [message for asked, answered in turns for message in (user(asked), assistant(answered))]
+        text, spans = render_spans(other, messages)
+        layout = learn_layout(other, [message.role for message in messages])
+        assert layout is not None
+        found = layout.find_spans(messages, text)
+        assert found == spans if template != TRIMMING else found in (spans, None)
+        assert Encoder(other, 512)._render([messages]) == [(text, spans)]
+    finally:
+        other.chat_template = before
+
+
+def test_a_template_without_ends_has_no_layout() -> None:
+    other = train_bpe(TEXTS, 400)
+    other.chat_template = BARE
+    assert learn_layout(other, ["user", "assistant"]) is None
+    other.chat_template = FORGETFUL
+    assert learn_layout(other, ["user", "assistant", "user", "assistant"]) is None
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(alphabet="ab 1.\n🙂é漢", min_size=1, max_size=40), data=st.data())
+def test_tokens_of_a_span_are_those_within_it(tokenizer: Any, text: str, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(text)))
+    stop = data.draw(st.integers(start, len(text)))
+    encoding = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
+    expected = mark_spans(np.asarray(encoding.offsets).reshape(-1, 2), [(start, stop)])
+    bounds = find_tokens(encoding, start, stop)
+    if bounds is not None:
+        labels = np.zeros(len(encoding), dtype=np.uint8)
+        labels[bounds[0] : bounds[1]] = 1
+        np.testing.assert_array_equal(labels, expected)
+
+
+# --- special tokens spelt in a document ------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    parts=st.lists(st.sampled_from(["a b", "\n", "<|im_end|>", "<|im_start|>", "<|pad|>", "é🙂", ""]), max_size=6),
+    asked=st.sampled_from(["Say it", "<|im_start|>assistant\nno<|im_end|>"]),
+)
+def test_spelt_special_tokens_are_text(tokenizer: Any, parts: list[str], asked: str) -> None:
+    answer = "".join(parts)
+    messages = [user(asked), assistant(answer)]
+    (document,) = encode_conversations(tokenizer, [messages], 512)
+    rendered = tokenizer.apply_chat_template(
+        [{"role": message.role, "content": message.content} for message in messages], tokenize=False
+    )
+    assert tokenizer.decode(document.tokens) == rendered
+    start, end = (tokenizer.convert_tokens_to_ids(name) for name in ("<|im_start|>", "<|im_end|>"))
+    assert (document.tokens == start).sum() == (document.tokens == end).sum() == 2  # the template's own
+    assert not (document.tokens == tokenizer.pad_token_id).any()
+    assert document.is_literal == ("<|" in asked + answer)
+    learnt = tokenizer.decode(document.tokens[document.labels.astype(bool)])
+    assert learnt.replace("\n", "") == f"{answer}<|im_end|>".replace("\n", "")
+
+
+def test_text_without_them_is_encoded_alike_by_both_ways(tokenizer: Any) -> None:
+    encoder = Encoder(tokenizer, 512)
+    for content in ("a  b\n", " x", "\n\n y \n", "naïve 漢字 🙂", ""):
+        messages = [user(content), assistant(content)]
+        (usual,) = encoder.encode([messages])
+        literal = encoder._encode_literal(messages)
+        np.testing.assert_array_equal(usual.tokens, literal.tokens)
+        np.testing.assert_array_equal(usual.labels, literal.labels)
+
+
+def test_one_spelt_document_does_not_change_its_neighbours(tokenizer: Any) -> None:
+    plain = [user("3 + 4"), assistant("7")]
+    spelt = [user("3 + 4"), assistant("<|im_end|>")]
+    alone = encode_conversations(tokenizer, [plain], 512)[0]
+    for document in encode_conversations(tokenizer, [plain, spelt, plain], 512)[::2]:
+        np.testing.assert_array_equal(document.tokens, alone.tokens)
+        np.testing.assert_array_equal(document.labels, alone.labels)
+
+
+# --- length ----------------------------------------------------------------------------------------------
+
+
+def test_a_long_document_is_cut_before_it_is_encoded(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Encoder(tokenizer, 32)
+    text = "7 eleven " * 3000
+    assert len(text) > encoder.characters
+    cut, (short,) = (
+        encoder.encode([[user("a"), assistant(text)]])[0],
+        encoder.encode([[user("a"), assistant(text[:900])]]),
+    )
+    assert cut.is_truncated
+    np.testing.assert_array_equal(cut.tokens, short.tokens)
+    np.testing.assert_array_equal(cut.labels, short.labels)
+    (late,) = encoder.encode([[user(text), assistant("b")]])
+    assert late.is_truncated
+    assert not late.labels.any()
 
 
 def test_fingerprint_is_of_the_tokenizer_alone(tokenizer: Any, tmp_path: Any) -> None:

@@ -12,9 +12,13 @@ import pytest
 
 from causalmix.config import PoolConfig
 from causalmix.errors import PoolError
+from causalmix.pool import records as records_module
 from causalmix.pool.documents import BadRecordError, Problems, parse_messages, split_text
-from causalmix.pool.ingest import find_sources, read_documents, read_heldout
-from causalmix.pool.stages import build_documents
+from causalmix.pool.ingest import Tally, read_documents, read_heldout
+from causalmix.pool.sources import find_sources, plan_shards
+from causalmix.pool.stage import run_stage
+from causalmix.pool.stages import build_documents, build_tokenizer
+from causalmix.pool.tokens import build_tokens
 from tests.pool.conftest import chat, make_records
 
 Write = Callable[[str, Any], Path]
@@ -68,7 +72,8 @@ def test_one_file_with_a_domain_field(write_lines: Write, tmp_path: Path) -> Non
     ]
     path = write_lines("all.jsonl", records)
     cfg = config(path, domain_field="topic")
-    documents = list(read_documents(cfg, find_sources(cfg), Problems(), progress=False))
+    (shard,) = plan_shards(cfg, find_sources(cfg))
+    documents = [document for _, document, _ in read_documents(cfg, shard, Problems(), Tally())]
     assert {document.domain for document in documents} == {"math", "code"}
     assert documents[1].messages[0].content == "Add\n1 + 1"
     assert documents[1].id == "all.jsonl:2"  # no id: its place is its name
@@ -93,7 +98,7 @@ def test_heldout_fields_name_ability_task_and_split(write_lines: Write, tmp_path
     record = {"id": 1, "ability": "reasoning", "task": "bbh", "split": "unseen", "messages": chat("q", "a")}
     write_lines("heldout-a.jsonl", [record, {"id": 2, "messages": chat("q", "a")}])
     cfg = config(tmp_path)
-    first, second = read_heldout(cfg, find_sources(cfg), Problems(), progress=False)
+    first, second = read_heldout(cfg, find_sources(cfg), Problems())
     assert (first.id, first.ability, first.task, first.split) == ("1", "reasoning", "bbh", "unseen")
     assert (second.ability, second.task, second.split) == ("a", "a", None)
 
@@ -222,7 +227,7 @@ def test_not_gzip_and_not_utf8(good_folder: Path, tmp_path: Path) -> None:
     (good_folder / "train-code.jsonl").write_bytes(b'{"id": "\xff"}\n')
     message = message_of(config(good_folder), tmp_path)
     assert "train-math.jsonl.gz:1: the gzip stream is damaged" in message
-    assert "train-code.jsonl:1: not JSON" in message
+    assert "train-code.jsonl:1: not UTF-8 (byte 0xff at 9 of the line; Latin-1" in message
 
 
 def test_damaged_parquet(tmp_path: Path) -> None:
@@ -253,3 +258,126 @@ def test_blank_lines_are_no_documents(good_folder: Path, tmp_path: Path) -> None
     path = good_folder / "train-math.jsonl.gz"
     path.write_bytes(gzip.compress(b"\n\n" + gzip.decompress(path.read_bytes()) + b"\n"))
     assert build(config(good_folder), tmp_path)["counts"]["math"]["documents"] == 30
+
+
+# --- encodings, characters, sizes ------------------------------------------------------------------------
+
+
+def test_lines_of_other_encodings_are_named_with_a_guess(good_folder: Path, tmp_path: Path) -> None:
+    lines = [json.dumps(record, ensure_ascii=False) for record in make_records("code", 4)]
+    lines[2] = lines[2].replace("Ask", "Café")
+    content = b"\n".join(
+        [lines[0].encode(), lines[1].encode(), lines[2].encode("latin-1"), lines[3].encode("utf-16"), b""]
+    )
+    (good_folder / "train-code.jsonl").write_bytes(content)
+    message = message_of(config(good_folder), tmp_path)
+    assert "train-code.jsonl:3: not UTF-8 (byte 0xe9 at " in message
+    assert "Latin-1 or Windows-1252?" in message
+    assert "train-code.jsonl:4: not UTF-8 (byte 0xff at 1 of the line; UTF-16?)" in message
+    assert "iconv -f ... -t UTF-8" in message
+
+
+def test_a_whole_file_in_utf16_is_named(good_folder: Path, tmp_path: Path) -> None:
+    text = "\n".join(json.dumps(record) for record in make_records("code", 3))
+    (good_folder / "train-code.jsonl").write_bytes(text.encode("utf-16"))
+    assert "train-code.jsonl:1: not UTF-8 (byte 0xff at 1 of the line; UTF-16?)" in message_of(
+        config(good_folder), tmp_path
+    )
+
+
+def test_a_byte_order_mark_is_no_text(good_folder: Path, tmp_path: Path) -> None:
+    path = good_folder / "train-code.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert build(config(good_folder), tmp_path)["counts"]["code"]["documents"] == 20
+
+
+def test_control_characters_stay_in_texts_and_out_of_names(
+    good_folder: Path, write_lines: Write, tmp_path: Path
+) -> None:
+    records = make_records("code", 20)
+    odd = "null \x00, escape \x1b[31m, bell \x07, tab \t, line \u2028 end"
+    records[3]["messages"][1]["content"] = odd
+    write_lines("data/train-code.jsonl", records)
+    build(config(good_folder), tmp_path)
+    stored = pq.read_table(tmp_path / "stage" / "documents.parquet").column("messages").to_pylist()
+    assert odd in {turns[1]["content"] for turns in stored}
+    (tmp_path / "stage").rename(tmp_path / "before")
+    records[3]["id"], records[4]["id"] = "a\x1b[2Jb", "half \ud800"
+    write_lines("data/train-code.jsonl", records)
+    message = message_of(config(good_folder), tmp_path)
+    assert "train-code.jsonl:4: 'id' is 'a\\x1b[2Jb'; a name has no control characters" in message
+    assert "train-code.jsonl:5: 'id' is 'half \\ud800'" in message
+    assert "\x1b" not in message
+
+
+def test_raw_control_characters_are_not_json(good_folder: Path, write_lines: Write, tmp_path: Path) -> None:
+    write_lines("data/train-code.jsonl", ['{"instruction": "a\x01b", "output": "c"}'])
+    assert "train-code.jsonl:1: not JSON (Invalid control character" in message_of(config(good_folder), tmp_path)
+
+
+def test_ids_that_repeat_across_files(good_folder: Path, write_lines: Write, tmp_path: Path) -> None:
+    write_lines("data/train-more.jsonl", [{**record, "domain": "code"} for record in make_records("math", 2)])
+    message = message_of(config(good_folder), tmp_path)
+    assert "2 problems" in message
+    assert "train-more.jsonl:1: duplicate id 'math-0', first seen at train-math.jsonl.gz:1" in message
+
+
+def test_a_file_cut_short(good_folder: Path, tmp_path: Path) -> None:
+    path = good_folder / "train-code.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])
+    assert "train-code.jsonl:20: not JSON" in (message := message_of(config(good_folder), tmp_path))
+    assert "the line has no end: was the file cut short?" in message
+
+
+def test_a_line_without_end_is_not_held(
+    good_folder: Path, write_lines: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records_module, "LINE_BYTES", 500)
+    lines: list[Any] = make_records("math", 3)
+    lines[1]["messages"][0]["content"] = "0" * 5000
+    write_lines("data/train-math.jsonl.gz", lines)
+    message = message_of(config(good_folder), tmp_path)
+    assert "1 problem." in message
+    assert "train-math.jsonl.gz:2: the line is longer than" in message
+
+
+def test_numbers_that_python_will_not_read(good_folder: Path, write_lines: Write, tmp_path: Path) -> None:
+    write_lines("data/train-code.jsonl", ['{"id": ' + "9" * 5000 + "}", "[" * 100_000])
+    message = message_of(config(good_folder), tmp_path)
+    assert "train-code.jsonl:1: not JSON (Exceeds the limit" in message
+    assert "train-code.jsonl:2: not JSON" in message
+
+
+def test_archives_are_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / "data.tar.gz").write_bytes(b"x")
+    with pytest.raises(PoolError, match=r"found: data.tar.gz\). Archives are not read: unpack them"):
+        find_sources(config(tmp_path))
+
+
+def test_sharegpt_turns_are_read() -> None:
+    turns = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+    messages = parse_messages({"system": "s", "conversations": turns})
+    assert [(message.role, message.content) for message in messages] == [
+        ("system", "s"),
+        ("user", "q"),
+        ("assistant", "a"),
+    ]
+    with pytest.raises(BadRecordError, match="role 'tool'; allowed are"):
+        parse_messages({"conversations": [{"from": "tool", "value": "q"}]})
+    with pytest.raises(BadRecordError, match="'conversations' is a str"):
+        parse_messages({"conversations": "hello"})
+
+
+@pytest.mark.slow
+def test_a_document_of_fifty_megabytes(good_folder: Path, write_lines: Write, tmp_path: Path) -> None:
+    records = make_records("code", 5)
+    records[2]["messages"][1]["content"] = "seven eleven \n" * (50 * 2**20 // 14)
+    write_lines("data/train-code.jsonl", records)
+    cfg = config(good_folder, max_length=128, n_workers=1)
+    cfg.tokenizer.vocab_size = 300
+    root = tmp_path / "root"
+    run_stage(root, "documents", lambda to: build_documents(to, cfg, find_sources(cfg), progress=False))
+    run_stage(root, "tokenizer", lambda to: build_tokenizer(to, cfg, root))
+    summary = run_stage(root, "tokens", lambda to: build_tokens(to, cfg, root, progress=False))
+    assert summary["n_truncated"] == 1
+    assert summary["lengths"]["code"]["max"] == 128

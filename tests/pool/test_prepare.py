@@ -177,7 +177,7 @@ def test_facts_changed_by_hand(copied: Path) -> None:
         open_pool(copied)
     facts["format"] = 99
     (copied / "pool.json").write_text(json.dumps(facts))
-    with pytest.raises(PoolError, match="format 99; this version reads 1"):
+    with pytest.raises(PoolError, match="format 99; this version reads 2"):
         open_pool(copied)
 
 
@@ -188,7 +188,7 @@ def test_folder_of_others_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_unknown_source() -> None:
-    with pytest.raises(PoolError, match="source='csv' is not one of demo, jsonl, parquet"):
+    with pytest.raises(PoolError, match="source='csv' is not one of demo, jsonl, parquet, hf"):
         prepare(tiny_config(source="csv"), Path("unused"), progress=False)
 
 
@@ -222,3 +222,29 @@ def test_pretrained_parts_of_another_pool(pool: Pool, files: Path, tmp_path: Pat
     assert other.tokenizer_fingerprint == pool.tokenizer_fingerprint
     assert other.facts["rater"]["source"] == "pretrained"
     assert len(np.unique(other.raw_scores[:, 1])) > 50
+
+
+def test_a_tokenizer_without_a_template_is_refused_before_anything_is_read(files: Path, tmp_path: Path) -> None:
+    bare = train_bpe(TEXTS, 300)
+    bare.chat_template = None
+    bare.save_pretrained(tmp_path / "bare")
+    cfg = tiny_config(source="jsonl", path=str(files))
+    cfg.tokenizer.kind, cfg.tokenizer.path = "pretrained", str(tmp_path / "bare")
+    with pytest.raises(PoolError, match="has no chat template: take that of the instruction-tuned model"):
+        prepare(cfg, tmp_path / "outputs", progress=False)
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_settings_that_decide_nothing_are_no_part_of_a_store(files: Path) -> None:
+    from causalmix.pool.prepare import describe_inputs
+    from causalmix.pool.sources import find_sources
+
+    cfg = tiny_config(source="jsonl", path=str(files))
+    before = describe_inputs(cfg, find_sources(cfg))
+    assert not {"dedup", "subsample", "domain_map", "hf", "n_workers", "language_sample"} & set(before)
+    cfg.n_workers, cfg.language_sample, cfg.subsample.seed, cfg.dedup.threshold = 3, 10, 5, 0.5
+    assert describe_inputs(cfg, find_sources(cfg)) == before
+    cfg.dedup.kind = "exact"
+    assert describe_inputs(cfg, find_sources(cfg)) == {**before, "dedup": "exact"}
+    cfg.dedup.kind = "near"
+    assert describe_inputs(cfg, find_sources(cfg))["dedup"]["threshold"] == 0.5

@@ -34,10 +34,13 @@ from causalmix.config.launch import (
 )
 from causalmix.config.pool import (
     CandidateConfig,
+    DedupConfig,
+    HFConfig,
     PoolConfig,
     RaterConfig,
     ReferenceLMConfig,
     ScoresConfig,
+    SubsampleConfig,
     TokenizerConfig,
 )
 from causalmix.config.simulate import DialsConfig, SimulateConfig
@@ -51,9 +54,11 @@ __all__ = [
     "ClusterConfig",
     "CompareConfig",
     "Config",
+    "DedupConfig",
     "DialsConfig",
     "EstimatorConfig",
     "EvaluateConfig",
+    "HFConfig",
     "LoraConfig",
     "MixtureConfig",
     "ModelConfig",
@@ -67,6 +72,7 @@ __all__ = [
     "ScoresConfig",
     "SimulateConfig",
     "StudyConfig",
+    "SubsampleConfig",
     "TargetConfig",
     "ThenConfig",
     "TokenizerConfig",

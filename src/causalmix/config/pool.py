@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -58,6 +59,9 @@ class ScoresConfig:
     batch_tokens: int = 16384  # padded tokens a forward pass
     n_calibration: int = 2000  # reference documents on which the normaliser is frozen
     scale_of: str | None = None  # folder of a prepared pool: its reference LM, rater and normaliser are used
+    # Scores that exist already: null scores anew | documents (fields of the records) | a .jsonl(.gz) or .parquet by id.
+    given: str | None = None
+    given_fields: Any = field(default_factory=dict)  # {hes: raw_scores.HES, ...}; dots lead into objects
     reference_lm: ReferenceLMConfig = field(default_factory=ReferenceLMConfig)
     rater: RaterConfig = field(default_factory=RaterConfig)
 
@@ -74,20 +78,56 @@ class CandidateConfig:
 
 
 @dataclass
+class HFConfig:
+    """A dataset of the `datasets` library, saved to disk or on the Hub (source: hf). Its code is never run."""
+
+    revision: str | None = None  # of a Hub dataset: a commit, 40 hexadecimal digits
+    subset: str | None = None  # configuration of a Hub dataset
+    splits: list[str] = field(default_factory=list)  # splits to read; empty: all of them
+    data_files: Any = field(default_factory=dict)  # of a Hub dataset: {split: file or glob}
+
+
+@dataclass
+class DedupConfig:
+    """Which documents count as the same; of those the first is kept, in the order of the sources."""
+
+    kind: str = "off"  # off | exact (the same turns) | near (exact, and MinHash similarity of words)
+    threshold: float = 0.8  # near: Jaccard similarity of the sets of word n-grams
+    num_perm: int = 128  # near: hash values a document; the estimate's standard error is at most .5 / sqrt(num_perm)
+    ngram: int = 5  # near: words a shingle
+    seed: int = 1
+
+
+@dataclass
+class SubsampleConfig:
+    """A part of the documents, drawn by a hash of seed and id: a smaller part lies within a larger one."""
+
+    n_documents: int | None = None  # null: all; more than there are is refused
+    by: str = "none"  # none (at random) | domain (each domain's share kept exactly)
+    seed: int = 0
+
+
+@dataclass
 class PoolConfig:
     """Where the documents come from and how they are stored, scored and sampled."""
 
     name: str = MISSING
-    source: str = MISSING  # demo | jsonl | parquet
-    path: str | None = None  # a file, a folder or a glob; .jsonl, .jsonl.gz, .parquet
+    source: str = MISSING  # demo | jsonl | parquet | hf
+    path: str | None = None  # a file, a folder or a glob; .jsonl, .jsonl.gz, .parquet; hf: saved dataset or Hub name
     heldout_path: str | None = None  # the same, for evaluation; null: folder/heldout-* beside folder/train-*
     domains: list[str] = field(default_factory=list)  # allowed domains; empty: those found
-    domain_field: str = "domain"  # field naming a document's domain; absent: the file's name does
+    domain_field: str = "domain"  # field naming a document's domain; absent: the file's (or split's) name does
+    domain_map: Any = field(default_factory=dict)  # {name in the source: domain, or null to drop its documents}
     n_documents: int = 20000  # demo only: how many to generate
     seed: int = 0  # demo generator and reference split
     reference_fraction: float = 0.2  # documents kept for tokenizer, raters and base; no run may draw them
     max_length: int = 512  # tokens a document; longer ones are truncated and counted
+    n_workers: int | None = None  # processes that read and tokenise; null: one a core. The result is the same
+    language_sample: int = 0  # documents whose language is guessed for the statistics; 0: none
     store_dir: str | None = None  # null: ${outputs}/pools/<name>-<fingerprint>
+    hf: HFConfig = field(default_factory=HFConfig)
+    dedup: DedupConfig = field(default_factory=DedupConfig)
+    subsample: SubsampleConfig = field(default_factory=SubsampleConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     scores: ScoresConfig = field(default_factory=ScoresConfig)
     candidate: CandidateConfig = field(default_factory=CandidateConfig)

@@ -28,8 +28,9 @@ def describe_pool(pool: Pool, cfg: CandidateConfig, *, n_samples: int | None = N
     -------
     dict
         ``name``, ``fingerprint``, ``path``, ``n_documents``, ``n_tokens``, ``n_truncated``, ``heldout``
-        {task: documents}, ``domains`` {domain: counts, shares, tokens a document, repeats} and ``state``
-        (the content of a ``state.json``).
+        {task: documents}, ``domains`` {domain: counts, shares, tokens a document, repeats}, ``lengths``
+        (characters and tokens a document), ``left_out`` (cause -> domain -> documents), ``languages`` and
+        ``state`` (the content of a ``state.json``).
     """
     candidates = draw_candidates(pool, cfg, seed)
     return {
@@ -41,6 +42,11 @@ def describe_pool(pool: Pool, cfg: CandidateConfig, *, n_samples: int | None = N
         "n_target_tokens": pool.facts["n_target_tokens"],
         "n_truncated": pool.facts["n_truncated"],
         "n_truncated_scores": pool.facts["n_truncated_scores"],
+        "n_literal": pool.facts["n_literal"],
+        "n_samples": n_samples,
+        "left_out": pool.facts["left_out"],
+        "lengths": pool.facts["lengths"],
+        "languages": pool.facts["languages"],
         "vocab_size": pool.vocab_size,
         "tokenizer_fingerprint": pool.tokenizer_fingerprint,
         "heldout": pool.facts["heldout"],

@@ -10,11 +10,22 @@ from typing import Any
 from causalmix.errors import PoolError, nearest_name
 
 ROLES = ("system", "user", "assistant")
+# ShareGPT's words for them.
+ALIASES = {"human": "user", "gpt": "assistant", **{role: role for role in ROLES}}
 DOMAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class BadRecordError(PoolError):
     """What is wrong with one record; :class:`Problems` adds the file and line."""
+
+
+class UnmappedError(BadRecordError):
+    """A name that ``pool.domain_map`` does not have; counted over all sources before anything is raised."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name!r} is not in pool.domain_map")
+        self.name = name
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,11 @@ class Problems:
         if len(self.first) < self.limit:
             self.first.append(f"{place}: {problem}")
 
+    def extend(self, count: int, first: Sequence[str]) -> None:
+        """Add what another process found, after what is here."""
+        self.first.extend(first[: max(0, self.limit - len(self.first))])
+        self.count += count
+
     def raise_any(self, what: str) -> None:
         """Raise one error that names them, if there are any.
 
@@ -102,7 +118,7 @@ def split_text(messages: Sequence[Message]) -> tuple[str, str]:
 
 
 def parse_messages(record: Mapping[str, Any]) -> tuple[Message, ...]:
-    """Read ``messages``, or ``instruction`` / ``input`` / ``output``, from a record.
+    """Read ``messages``, ShareGPT's ``conversations``, or ``instruction`` / ``input`` / ``output``, from a record.
 
     Raises
     ------
@@ -111,6 +127,8 @@ def parse_messages(record: Mapping[str, Any]) -> tuple[Message, ...]:
     """
     if record.get("messages") is not None:
         return _parse_turns(record["messages"])
+    if record.get("conversations") is not None:
+        return _parse_turns(_rename_turns(record))
     if "instruction" in record or "output" in record:
         instruction = _require_text(record, "instruction")
         # An empty or absent `input` is part of this format (tables hold a null there).
@@ -129,12 +147,54 @@ def parse_id(record: Mapping[str, Any], place: str) -> str:
     given = record["id"]
     if isinstance(given, bool) or not isinstance(given, str | int) or given == "":
         raise BadRecordError(f"'id' is {given!r}; it must be a non-empty string or an integer")
+    if isinstance(given, str) and (CONTROL.search(given) or not is_unicode(given)):
+        raise BadRecordError(f"'id' is {given[:80]!r}; a name has no control characters")
     return str(given)
+
+
+def read_field(record: Mapping[str, Any], field: str, default: Any = None) -> Any:
+    """Read a field; where no field has that very name, its dots lead into objects (``info.source``)."""
+    if field in record:
+        return record[field]
+    value: Any = record
+    for part in field.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return default
+        value = value[part]
+    return value
+
+
+def parse_domain(record: Mapping[str, Any], field: str, default: str, names: Mapping[str, str | None]) -> str | None:
+    """Read a document's domain, by way of ``names`` (``pool.domain_map``) where it has any; None drops it.
+
+    Raises
+    ------
+    UnmappedError
+        For a name that is not in ``names``.
+    BadRecordError
+        For a name that can be none.
+    """
+    given = read_field(record, field, default)
+    if names and isinstance(given, str):
+        if given not in names:
+            raise UnmappedError(given)
+        mapped = names[given]
+        return None if mapped is None else check_name(mapped, f"pool.domain_map[{given}]")
+    return check_name(given, field)
 
 
 def parse_name(record: Mapping[str, Any], field: str, default: str) -> str:
     """Read a domain, ability or task: the record's ``field``, else what its file is called."""
-    given = record.get(field, default)
+    return check_name(record.get(field, default), field)
+
+
+def check_name(given: Any, field: str) -> str:
+    """Refuse what can be no name of a domain, ability or task.
+
+    Raises
+    ------
+    BadRecordError
+    """
     if not isinstance(given, str) or not DOMAIN_NAME.fullmatch(given):
         raise BadRecordError(
             f"'{field}' is {given!r}; a name has letters, digits, '_' and '-' (it becomes a column of the runs table)"
@@ -158,6 +218,21 @@ def require_known(domain: str, allowed: Sequence[str]) -> None:
         )
 
 
+def _rename_turns(record: Mapping[str, Any]) -> Any:
+    """ShareGPT's ``from`` and ``value`` as role and content; ``system``, where there is one, comes first."""
+    turns = record["conversations"]
+    if not isinstance(turns, list):
+        raise BadRecordError(f"'conversations' is {_describe(turns)}; it must be a non-empty list of turns")
+    system = record.get("system")
+    renamed: list[Any] = [{"role": "system", "content": system}] if system else []
+    for turn in turns:
+        is_known = isinstance(turn, Mapping) and isinstance(turn.get("from"), str)
+        renamed.append(
+            {"role": ALIASES.get(turn["from"], turn["from"]), "content": turn.get("value")} if is_known else turn
+        )
+    return renamed
+
+
 def _parse_turns(turns: Any) -> tuple[Message, ...]:
     if not isinstance(turns, list) or not turns:
         raise BadRecordError(f"'messages' is {_describe(turns)}; it must be a non-empty list of turns")
@@ -178,11 +253,18 @@ def _require_text(record: Mapping[str, Any], field: str, where: str = "") -> str
     given = record.get(field)
     if not isinstance(given, str):
         raise BadRecordError(f"{where}'{field}' is {_describe(given)}, not text")
-    try:
-        given.encode()
-    except UnicodeEncodeError:
-        raise BadRecordError(f"{where}'{field}' holds half of a surrogate pair, which is no character") from None
+    if not is_unicode(given):
+        raise BadRecordError(f"{where}'{field}' holds half of a surrogate pair, which is no character")
     return given
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written down: JSON can spell half of a surrogate pair, which cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _describe(value: Any) -> str:

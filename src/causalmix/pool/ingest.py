@@ -1,208 +1,210 @@
-"""Reading documents: JSONL (gzip or not) and Parquet, one file, a folder or a glob, checked line by line.
+"""From records to documents, shard by shard: each shard becomes a table of its own, written once, in any process.
 
-Only the given paths are read. Every offending record of every file is collected before anything is raised.
+Every offending record of every shard is collected before anything is raised.
 """
 
 from __future__ import annotations
 
-import glob
-import gzip
-import hashlib
-import json
-import zlib
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+import numpy as np
 
 from causalmix.config import PoolConfig
-from causalmix.errors import PoolError
+from causalmix.files import write_json
+from causalmix.pool.demo.generate import generate_documents
 from causalmix.pool.documents import (
     BadRecordError,
     Document,
     HeldoutDocument,
     Problems,
+    UnmappedError,
+    parse_domain,
     parse_id,
     parse_messages,
     parse_name,
     parse_quality,
     require_known,
 )
+from causalmix.pool.duplicates import Bands, hash_bands
+from causalmix.pool.given import IN_DOCUMENTS, parse_scores
+from causalmix.pool.hashing import HASH_TYPE, draw_key, hash_text, is_reference, join_hashes
+from causalmix.pool.records import read_shard
+from causalmix.pool.signature import Signer
+from causalmix.pool.sources import Shard, Sources, cut_file
+from causalmix.pool.table import DocumentWriter
 
-SUFFIXES = {"jsonl": (".jsonl", ".jsonl.gz"), "parquet": (".parquet",)}
-HELDOUT_PREFIX = "heldout-"
-TRAIN_PREFIX = "train-"
+ARRAYS = {
+    "ids": HASH_TYPE,
+    "texts": HASH_TYPE,
+    "keys": np.uint64,
+    "lines": np.int64,
+    "domains": np.int32,
+    "references": np.bool_,
+    "lengths": np.int64,
+    "signatures": np.uint32,
+    "scores": np.float64,
+}
+
+
+@dataclass
+class Tally:
+    """What one shard's reader counts beside its documents."""
+
+    n_records: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    unmapped: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
-class Sources:
-    """Files to read: for training and for evaluation, each sorted by name."""
+class ShardTask:
+    """One shard to read, and where its table goes: ``<folder>/<number>.*``."""
 
-    train: tuple[Path, ...]
-    heldout: tuple[Path, ...]
+    cfg: PoolConfig
+    shard: Shard
+    folder: Path
+    number: int
+    bands: Bands | None = None  # near-duplicates: how signatures are cut
 
-    def hash_content(self) -> list[list[str]]:
-        """Name and SHA-256 of every file, so that a changed file makes another pool."""
-        hashes = []
-        for path in (*self.train, *self.heldout):
-            with path.open("rb") as handle:
-                hashes.append([path.name, hashlib.file_digest(handle, "sha256").hexdigest()])
-        return hashes
+    @property
+    def summary(self) -> Path:
+        """The file that says the shard is done; written last."""
+        return self.folder / f"{self.number:05d}.json"
+
+    @property
+    def table(self) -> Path:
+        """Its documents."""
+        return self.folder / f"{self.number:05d}.parquet"
+
+    def array(self, name: str) -> Path:
+        """One value a document."""
+        return self.folder / f"{self.number:05d}.{name}.npy"
+
+    @cached_property
+    def is_done(self) -> bool:
+        """Whether it need not be read again."""
+        return self.summary.is_file()
 
 
-def find_sources(cfg: PoolConfig) -> Sources:
-    """Find the files that ``cfg.path`` and ``cfg.heldout_path`` name.
+def ingest_shard(task: ShardTask) -> int:
+    """Read a shard and write its documents, hashes and signatures; return how many records it had.
 
-    Raises
-    ------
-    PoolError
-        For a path that is missing, holds no file of the right kind, or holds held-out files alone.
+    Memory holds a few hundred documents and some hundred bytes for each of the shard's others.
     """
-    if not cfg.path:
-        raise PoolError(f"pool.source={cfg.source} needs pool.path: a file, a folder or a glob of documents.")
-    found = _expand(cfg.path, "pool.path", SUFFIXES[cfg.source])
-    train = tuple(path for path in found if not path.name.startswith(HELDOUT_PREFIX))
-    heldout = tuple(path for path in found if path.name.startswith(HELDOUT_PREFIX))
-    if cfg.heldout_path:
-        heldout = _expand(cfg.heldout_path, "pool.heldout_path", SUFFIXES[cfg.source])
-        train = tuple(path for path in train if path not in heldout)
-    if not train:
-        raise PoolError(
-            f"pool.path={cfg.path} holds only held-out files ({HELDOUT_PREFIX}*); training needs others, "
-            f"such as train-<domain>.jsonl.gz."
-        )
-    return Sources(train, heldout)
+    cfg = task.cfg
+    problems, tally = Problems(), Tally()
+    signer = Signer(cfg.dedup) if task.bands else None
+    columns: dict[str, list[Any]] = {name: [] for name in ARRAYS}
+    names: dict[str, int] = {}
+    with DocumentWriter(task.table) as writer:
+        for line, document, scores in read_documents(cfg, task.shard, problems, tally):
+            is_kept = is_reference(document.id, cfg.seed, cfg.reference_fraction)
+            writer.add(document, is_reference=is_kept)
+            text = "\x00".join(f"{message.role}\x01{message.content}" for message in document.messages)
+            columns["ids"].append(hash_text(document.id))
+            columns["texts"].append(hash_text(text))
+            columns["keys"].append(draw_key(f"subsample:{cfg.subsample.seed}:{document.id}"))
+            columns["lines"].append(line)
+            columns["domains"].append(names.setdefault(document.domain, len(names)))
+            columns["references"].append(is_kept)
+            columns["lengths"].append(sum(len(message.content) for message in document.messages))
+            if signer:
+                columns["signatures"].append(signer.sign(message.content for message in document.messages))
+            if scores is not None:
+                columns["scores"].append(scores)
+    for name, values in columns.items():
+        if name in ("ids", "texts"):
+            np.save(task.array(name), join_hashes(values))
+        elif name != "signatures" and (values or name != "scores"):
+            np.save(task.array(name), np.asarray(values, dtype=ARRAYS[name]))
+    if task.bands:
+        signatures = np.asarray(columns["signatures"], dtype=np.uint32).reshape(-1, cfg.dedup.num_perm)
+        np.save(task.array("signatures"), signatures)
+        np.save(task.array("bands"), hash_bands(signatures, task.bands))
+    write_json(
+        task.summary,
+        {
+            "n_records": tally.n_records,
+            "n_documents": len(columns["ids"]),
+            "domains": list(names),
+            "problems": {"count": problems.count, "first": problems.first},
+            "dropped": dict(tally.dropped),
+            "unmapped": dict(tally.unmapped),
+        },
+    )
+    return tally.n_records
 
 
 def read_documents(
-    cfg: PoolConfig, sources: Sources, problems: Problems, *, progress: bool = True
-) -> Iterator[Document]:
-    """Yield every good training document; offenders go to ``problems``.
+    cfg: PoolConfig, shard: Shard, problems: Problems, tally: Tally
+) -> Iterator[tuple[int, Document, list[float] | None]]:
+    """Yield line, document and given scores (if any) of every good record; offenders go to ``problems``."""
+    if shard.kind == "demo":
+        for line, document in enumerate(generate_documents(cfg), start=1):
+            tally.n_records += 1
+            yield line, document, None
+        return
+    wants_quality = cfg.scores.given is None and cfg.scores.rater.path is None and cfg.scores.rater.pairs == "quality"
+    name = Path(shard.path).name
+    for line, record in read_shard(shard, problems, lambda split: _open_split(cfg, split)):
+        tally.n_records += 1
+        try:
+            identity = parse_id(record, f"{name}:{line}" if shard.kind != "hf" else f"{shard.name}:{line}")
+            domain = parse_domain(record, cfg.domain_field, shard.name, cfg.domain_map)
+            if domain is None:
+                tally.dropped[str(record.get(cfg.domain_field, shard.name))] += 1
+                continue
+            require_known(domain, cfg.domains)
+            quality = parse_quality(record) if wants_quality else None
+            document = Document(identity, domain, parse_messages(record), quality)
+            scores = parse_scores(cfg.scores, record) if cfg.scores.given == IN_DOCUMENTS else None
+        except UnmappedError as problem:
+            tally.unmapped[problem.name] += 1
+        except BadRecordError as problem:
+            problems.add(place_of(shard, line), problem)
+        else:
+            yield line, document, scores
 
-    Yields
-    ------
-    Document
-        In the order of the files and their lines.
-    """
-    seen: dict[str, str] = {}
-    wants_quality = cfg.scores.rater.path is None and cfg.scores.rater.pairs == "quality"
-    for path in sources.train:
-        file_domain = _stem(path).removeprefix(TRAIN_PREFIX)
-        for line, record in _read_records(path, problems, progress=progress):
-            try:
-                identity = _register(record, path, line, seen)
-                domain = parse_name(record, cfg.domain_field, file_domain)
-                require_known(domain, cfg.domains)
-                quality = parse_quality(record) if wants_quality else None
-                document = Document(identity, domain, parse_messages(record), quality)
-            except BadRecordError as problem:
-                problems.add(f"{path}:{line}", problem)
-            else:
-                yield document
 
-
-def read_heldout(
-    cfg: PoolConfig, sources: Sources, problems: Problems, *, progress: bool = True
-) -> Iterator[HeldoutDocument]:
+def read_heldout(cfg: PoolConfig, sources: Sources, problems: Problems) -> Iterator[HeldoutDocument]:
     """Yield every good held-out document; offenders go to ``problems``.
 
     Its ability and its task are its fields of those names, else its domain.
     """
     seen: dict[str, str] = {}
-    for path in sources.heldout:
-        file_domain = _stem(path).removeprefix(HELDOUT_PREFIX)
-        for line, record in _read_records(path, problems, progress=progress):
+    for shard in (shard for path in sources.heldout for shard in cut_file(path)):
+        count = 0
+        for line, record in read_shard(shard, problems):
+            count += 1
+            place = f"{Path(shard.path).name}:{line}"
             try:
-                identity = _register(record, path, line, seen)
-                domain = parse_name(record, cfg.domain_field, file_domain)
+                identity = parse_id(record, place)
+                if identity in seen:
+                    raise BadRecordError(f"duplicate id {identity!r}, first seen at {seen[identity]}")
+                seen[identity] = place
+                domain = parse_name(record, cfg.domain_field, shard.name)
                 ability = parse_name(record, "ability", domain)
                 task = parse_name(record, "task", domain)
                 split = parse_name(record, "split", "dev") if record.get("split") is not None else None
                 document = HeldoutDocument(identity, ability, task, split, parse_messages(record))
             except BadRecordError as problem:
-                problems.add(f"{path}:{line}", problem)
+                problems.add(place_of(shard, line), problem)
             else:
                 yield document
+        if not count and not problems.count and shard.start == 0:
+            problems.add(shard.path, "the file is empty: not one document in it")
 
 
-def _expand(given: str, key: str, suffixes: tuple[str, ...]) -> tuple[Path, ...]:
-    path = Path(given).expanduser()
-    if path.is_file():
-        candidates = [path]
-    elif path.is_dir():
-        candidates = [child for child in path.iterdir() if child.is_file() and not child.name.startswith(".")]
-    else:
-        # glob.glob knows absolute patterns, which Path.glob refuses.
-        matches = glob.glob(str(path), recursive=True)  # noqa: PTH207
-        candidates = [Path(match) for match in matches if Path(match).is_file()]
-        if not candidates:
-            raise PoolError(f"{key}={given}: no such file or folder, and as a glob it matches nothing.")
-    found = tuple(sorted(child for child in candidates if child.name.endswith(suffixes)))
-    if not found:
-        names = ", ".join(sorted(child.name for child in candidates)[:10]) or "an empty folder"
-        raise PoolError(f"{key}={given} holds no {' or '.join(suffixes)} file (found: {names}).")
-    return found
+def place_of(shard: Shard, line: int) -> str:
+    """Name a record's place in messages."""
+    return f"{shard.path} (split {shard.name}):{line}" if shard.kind == "hf" else f"{shard.path}:{line}"
 
 
-def _stem(path: Path) -> str:
-    name = path.name.removesuffix(".gz")
-    return name.rsplit(".", 1)[0]
+def _open_split(cfg: PoolConfig, name: str) -> Any:
+    from causalmix.pool.hub import open_splits
 
-
-def _register(record: dict[str, Any], path: Path, line: int, seen: dict[str, str]) -> str:
-    identity = parse_id(record, f"{path.name}:{line}")
-    place = f"{path.name}:{line}"
-    if identity in seen:
-        raise BadRecordError(f"duplicate id {identity!r}, first seen at {seen[identity]}")
-    seen[identity] = place
-    return identity
-
-
-def _read_records(path: Path, problems: Problems, *, progress: bool) -> Iterator[tuple[int, dict[str, Any]]]:
-    read = _read_parquet if path.suffix == ".parquet" else _read_jsonl
-    bar = tqdm(desc=f"read {path.name}", unit="doc", disable=None if progress else True, leave=False)
-    count, before = 0, problems.count
-    with bar:
-        for place in read(path, problems):
-            count += 1
-            bar.update()
-            yield place
-    if not count and problems.count == before:
-        problems.add(str(path), "the file is empty: not one document in it")
-
-
-def _read_jsonl(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
-    line = 0
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as handle:
-            for line, raw in enumerate(handle, start=1):
-                if not raw.strip():
-                    continue
-                try:
-                    record = json.loads(raw)
-                except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-                    problems.add(f"{path}:{line}", f"not JSON ({error})")
-                    continue
-                if isinstance(record, dict):
-                    yield line, record
-                else:
-                    problems.add(f"{path}:{line}", f"not a JSON object but a {type(record).__name__}")
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        problems.add(f"{path}:{line + 1}", f"the gzip stream is damaged or cut short ({error})")
-
-
-def _read_parquet(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    row = 0
-    try:
-        with pq.ParquetFile(path) as table:
-            for batch in table.iter_batches(batch_size=4096):
-                for record in batch.to_pylist():
-                    row += 1
-                    yield row, record
-    except (pa.ArrowException, OSError) as error:
-        problems.add(f"{path}:{row + 1}", f"not a whole Parquet file ({error})")
+    return open_splits(cfg)[name]

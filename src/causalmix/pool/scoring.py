@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from causalmix.config import PoolConfig, RaterConfig, ReferenceLMConfig
 from causalmix.errors import PoolError
 from causalmix.files import read_json
 from causalmix.pool.documents import Message, split_text
+from causalmix.pool.given import load_given
 from causalmix.pool.reading import (
     count_all,
     documents_path,
@@ -47,6 +49,8 @@ def build_reference_lm(folder: Path, cfg: PoolConfig, root: Path, *, progress: b
 
     if cfg.scores.scale_of:
         return {"source": "another pool's"}
+    if cfg.scores.given:
+        return {"source": "none: the scores are given"}
     if cfg.scores.reference_lm.path:
         return {"source": "pretrained"}
     tokenizer = load_tokenizer(root)
@@ -72,6 +76,8 @@ def build_rater(folder: Path, cfg: PoolConfig, root: Path, *, progress: bool) ->
     rater = cfg.scores.rater
     if cfg.scores.scale_of:
         return {"source": "another pool's"}
+    if cfg.scores.given:
+        return {"source": "none: the scores are given"}
     if rater.path:
         return {"source": "pretrained"}
     texts = [scored_text(turns) for turns in iterate_reference(root)]
@@ -95,7 +101,27 @@ def build_rater(folder: Path, cfg: PoolConfig, root: Path, *, progress: bool) ->
 
 
 def build_scores(folder: Path, cfg: PoolConfig, root: Path, identity: dict[str, Any], *, progress: bool) -> Summary:
-    """Score every document, and freeze the normaliser on reference documents."""
+    """Score every document, or take the scores given, and freeze the normaliser on reference documents."""
+    raw, n_truncated = (
+        (load_given(cfg.scores, root), 0) if cfg.scores.given else score_all(cfg, root, progress=progress)
+    )
+    if cfg.scores.scale_of:
+        normaliser = read_scale(cfg)
+    else:
+        calibration = raw[spread_reference(root, cfg.scores.n_calibration)]
+        normaliser = fit_normaliser(FEATURES, calibration, identity)
+    np.save(folder / "raw.npy", raw)
+    return {"normaliser": normaliser.as_dict(), "n_truncated": n_truncated}
+
+
+def score_all(cfg: PoolConfig, root: Path, *, progress: bool) -> tuple[NDArray[np.float64], int]:
+    """Score every document; return the scores, shape (n, F), and how many were read in part only.
+
+    Raises
+    ------
+    PoolError
+        For scores that are not numbers.
+    """
     language_model, rater = load_scorers(cfg, root)
     columns = [*language_model.features, *rater.features]
     assert tuple(columns) == FEATURES
@@ -110,13 +136,7 @@ def build_scores(folder: Path, cfg: PoolConfig, root: Path, identity: dict[str, 
     if not np.isfinite(raw).all():
         bad = int((~np.isfinite(raw)).any(axis=1).sum())
         raise PoolError(f"{bad} documents have scores that are not numbers: a model behind them is broken.")
-    if cfg.scores.scale_of:
-        normaliser = read_scale(cfg)
-    else:
-        calibration = raw[spread_reference(root, cfg.scores.n_calibration)]
-        normaliser = fit_normaliser(FEATURES, calibration, identity)
-    np.save(folder / "raw.npy", raw)
-    return {"normaliser": normaliser.as_dict(), "n_truncated": language_model.n_truncated}
+    return raw, language_model.n_truncated
 
 
 def read_scale(cfg: PoolConfig) -> Normaliser:
@@ -144,9 +164,16 @@ def read_scale(cfg: PoolConfig) -> Normaliser:
 def identify_scores(inputs: dict[str, Any], tokenizer_fingerprint: str) -> dict[str, Any]:
     """Collect what decides a score: the models' settings, tokenizer and training slice, and the version."""
     settings = inputs["scores"]
-    trained_on = {
-        key: inputs[key] for key in ("seed", "reference_fraction", "generator", "n_documents", "files") if key in inputs
-    }
+    decisive = ("seed", "reference_fraction", "generator", "n_documents", "files", "domain_map", "dedup", "subsample")
+    trained_on = {key: inputs[key] for key in decisive if key in inputs}
+    if "given" in settings:
+        given = {"from": settings["given"], "fields": settings["given_fields"]}
+        return {
+            "version": inputs["scores_version"],
+            "max_length": settings["loss_max_length"],
+            "given": given,
+            "reference_slice": trained_on,
+        }
     return {
         "version": inputs["scores_version"],
         "tokenizer": tokenizer_fingerprint,

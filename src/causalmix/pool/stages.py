@@ -1,74 +1,115 @@
-"""The first stages of a store: documents, tokenizer, tokens. Each fills a folder and returns a summary."""
+"""The first stages of a store: documents and tokenizer. Each fills a folder and returns a summary."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from causalmix.config import PoolConfig
 from causalmix.errors import PoolError, name_some
-from causalmix.pool.demo.generate import generate_documents, generate_heldout
+from causalmix.files import read_json
+from causalmix.pool.demo.generate import generate_heldout
 from causalmix.pool.documents import Problems
-from causalmix.pool.encode import encode_conversations
-from causalmix.pool.ingest import Sources, read_documents, read_heldout
-from causalmix.pool.reading import count_all, documents_path, load_tokenizer, spread_reference
+from causalmix.pool.duplicates import choose_bands
+from causalmix.pool.given import IN_DOCUMENTS, SCORES_FILE
+from causalmix.pool.ingest import ShardTask, ingest_shard, read_heldout
+from causalmix.pool.reading import documents_path, spread_reference
+from causalmix.pool.selection import select_documents
+from causalmix.pool.signature import check_settings
+from causalmix.pool.sources import Sources, plan_shards
 from causalmix.pool.stage import Summary
-from causalmix.pool.table import DocumentWriter, read_batches, write_heldout
+from causalmix.pool.statistics import LanguageSampler, summarise_lengths
+from causalmix.pool.table import DocumentMerger, read_batches, write_heldout
 from causalmix.pool.tokenizer import count_vocabulary, fingerprint_tokenizer, make_tokenizer
+from causalmix.pool.workers import count_workers, run_tasks
 
 # --- documents -------------------------------------------------------------------------------------------
 
 
-def build_documents(folder: Path, cfg: PoolConfig, sources: Sources | None, *, progress: bool) -> Summary:
+def build_documents(
+    folder: Path, cfg: PoolConfig, sources: Sources | None, work: Path | None = None, *, progress: bool
+) -> Summary:
     """Read or generate documents; write Parquet, held-out JSONL, domain and reference arrays.
+
+    Each shard of the sources is read once, by any of several processes, into a table of its own; then it is
+    decided which documents stay, and their tables are joined in the order of the sources.
+
+    Parameters
+    ----------
+    folder : Path
+        Filled with the stage's files.
+    cfg : PoolConfig
+    sources : Sources or None
+        None generates the demo.
+    work : Path, optional
+        Where the shards' tables lie until the stage is done, those of an interrupted run too; a folder within
+        ``folder`` unless given.
+    progress : bool
 
     Raises
     ------
     PoolError
         Naming every record and domain that cannot be used.
     """
+    check_settings(cfg.dedup)
+    work = work or folder / "work"
+    work.mkdir(parents=True, exist_ok=True)
     problems = Problems()
+    tasks = ingest_all(cfg, sources, work, progress=progress)
+    kept_heldout = [] if sources is None else list(read_heldout(cfg, sources, problems))
+    selection = select_documents(cfg, tasks, problems)
     if sources is None:
-        documents, heldout = generate_documents(cfg), generate_heldout(cfg)
-    else:
-        documents = read_documents(cfg, sources, problems, progress=progress)
-        heldout = read_heldout(cfg, sources, problems, progress=progress)
-    names: list[str] = []
-    references: list[bool] = []
-    with DocumentWriter(folder / "documents.parquet") as writer:
-        for document in documents:
-            names.append(document.domain)
-            references.append(is_reference(document.id, cfg.seed, cfg.reference_fraction))
-            writer.add(document, is_reference=references[-1])
-    kept = list(heldout)
-    problems.raise_any(f"pool {cfg.name}: documents that cannot be used")
-    domains = sorted(set(names))
-    counts = _count(names, references, domains)
+        kept_heldout = list(generate_heldout(cfg))
+    sampler = LanguageSampler(cfg.language_sample, selection)
+    with DocumentMerger(folder / "documents.parquet") as merger:
+        start = 0
+        for task in tqdm(tasks, desc="join", unit="shard", disable=None if progress else True, leave=False):
+            n_documents = int(read_json(task.summary)["n_documents"])
+            for table in merger.add(task.table, selection.kept[start : start + n_documents]):
+                sampler.look(table)
+            start += n_documents
+    domain_ids, references = (values[selection.kept] for values in (selection.domain_ids, selection.is_reference))
+    counts = count_domains(domain_ids, references, selection.domains)
     check_domains(cfg, counts)
-    index = {domain: at for at, domain in enumerate(domains)}
-    np.save(folder / "domain_ids.npy", np.array([index[name] for name in names], dtype=np.uint16))
-    np.save(folder / "is_reference.npy", np.array(references, dtype=bool))
-    write_heldout(folder / "heldout.jsonl", kept)
+    np.save(folder / "domain_ids.npy", domain_ids)
+    np.save(folder / "is_reference.npy", references)
+    if cfg.scores.given == IN_DOCUMENTS:
+        scores = np.concatenate([np.load(task.array("scores"), allow_pickle=False) for task in tasks])
+        np.save(folder / SCORES_FILE, scores[selection.kept])
+    write_heldout(folder / "heldout.jsonl", kept_heldout)
+    if work.parent == folder:
+        shutil.rmtree(work)
     return {
-        "sha256": writer.digest.hexdigest(),
+        "sha256": merger.digest.hexdigest(),
         "heldout_sha256": hashlib.sha256((folder / "heldout.jsonl").read_bytes()).hexdigest(),
-        "n_documents": len(names),
-        "domains": domains,
+        "n_documents": len(domain_ids),
+        "domains": selection.domains,
         "counts": counts,
-        "heldout": dict(sorted(Counter(document.task for document in kept).items())),
+        "heldout": dict(sorted(Counter(document.task for document in kept_heldout).items())),
+        "left_out": selection.left_out,
+        "characters": summarise_lengths(selection.n_characters[selection.kept], domain_ids, selection.domains),
+        "languages": sampler.guess(),
     }
 
 
-def is_reference(identity: str, seed: int, fraction: float) -> bool:
-    """Say whether a document belongs to the reference slice: a hash of seed and id, below ``fraction``."""
-    digest = hashlib.sha256(f"{seed}:{identity}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") < fraction * 2.0**64
+def ingest_all(cfg: PoolConfig, sources: Sources | None, work: Path, *, progress: bool) -> list[ShardTask]:
+    """Read every shard that has not been read; return all of them, in order."""
+    bands = choose_bands(cfg.dedup.threshold, cfg.dedup.num_perm) if cfg.dedup.kind == "near" else None
+    shards = plan_shards(cfg, sources)
+    tasks = [ShardTask(cfg, shard, work, number, bands) for number, shard in enumerate(shards)]
+    waiting = [task for task in tasks if not task.is_done]
+    n_workers = count_workers(cfg.n_workers, len(waiting), sum(task.shard.n_bytes for task in waiting))
+    with tqdm(desc="read", unit="doc", disable=None if progress else True) as bar:
+        run_tasks(ingest_shard, waiting, n_workers, bar)
+    return tasks
 
 
 def check_domains(cfg: PoolConfig, counts: dict[str, dict[str, int]]) -> None:
@@ -103,20 +144,23 @@ def check_domains(cfg: PoolConfig, counts: dict[str, dict[str, int]]) -> None:
         )
 
 
-def _count(names: Sequence[str], references: Sequence[bool], domains: Sequence[str]) -> dict[str, dict[str, int]]:
-    every = Counter(names)
-    reference = Counter(name for name, kept in zip(names, references) if kept)
+def count_domains(
+    domain_ids: NDArray[np.uint16], references: NDArray[np.bool_], domains: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    """Count each domain's documents: all, those that runs may draw, and the reference slice's."""
+    every = np.bincount(domain_ids, minlength=len(domains))
+    reference = np.bincount(domain_ids[references], minlength=len(domains))
     return {
         domain: {
-            "documents": every[domain],
-            "candidate": every[domain] - reference[domain],
-            "reference": reference[domain],
+            "documents": int(every[at]),
+            "candidate": int(every[at] - reference[at]),
+            "reference": int(reference[at]),
         }
-        for domain in domains
+        for at, domain in enumerate(domains)
     }
 
 
-# --- tokens ----------------------------------------------------------------------------------------------
+# --- tokenizer -------------------------------------------------------------------------------------------
 
 
 def build_tokenizer(folder: Path, cfg: PoolConfig, root: Path) -> Summary:
@@ -129,39 +173,4 @@ def build_tokenizer(folder: Path, cfg: PoolConfig, root: Path) -> Summary:
         "fingerprint": fingerprint_tokenizer(tokenizer),
         "sha256": hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest(),
         "vocab_size": count_vocabulary(tokenizer),
-    }
-
-
-def build_tokens(folder: Path, cfg: PoolConfig, root: Path, *, progress: bool) -> Summary:
-    """Write token ids and labels of all documents, one after the other."""
-    tokenizer = load_tokenizer(root)
-    dtype = np.dtype(np.uint16 if count_vocabulary(tokenizer) <= 2**16 else np.uint32)
-    lengths: list[int] = []
-    n_targets = n_truncated = n_without = 0
-    digest = hashlib.sha256(dtype.name.encode())
-    bar = tqdm(total=count_all(root), desc="tokenise", unit="doc", disable=None if progress else True)
-    with (folder / "tokens.bin").open("wb") as tokens, (folder / "labels.bin").open("wb") as labels, bar:
-        for conversations in read_batches(documents_path(root)):
-            encoded = encode_conversations(tokenizer, conversations, cfg.max_length)
-            for document in encoded:
-                ids, mask = document.tokens.astype(dtype).tobytes(), document.labels.tobytes()
-                tokens.write(ids)
-                labels.write(mask)
-                digest.update(ids)
-                digest.update(mask)
-                lengths.append(len(document.tokens))
-                n_targets += int(document.labels.sum())
-                n_truncated += document.is_truncated
-                n_without += not document.labels.any()
-            bar.update(len(encoded))
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    np.save(folder / "offsets.npy", offsets)
-    digest.update(offsets.tobytes())
-    return {
-        "sha256": digest.hexdigest(),
-        "dtype": dtype.name,
-        "n_tokens": int(offsets[-1]),
-        "n_target_tokens": n_targets,
-        "n_truncated": n_truncated,
-        "n_without_target": n_without,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from causalmix.errors import PoolError, name_some
 from causalmix.files import fingerprint, read_json
+from causalmix.pool.checksum import Checksums
 from causalmix.train.tokens import TokenStore
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 INPUTS_FILE = "inputs.json"
 POOL_FILE = "pool.json"
-FORMAT = 1
+FORMAT = 2
+VERIFIED_FILE = ".verified.json"
 
 
 @dataclass(frozen=True)
@@ -132,13 +133,22 @@ class Pool:
         return {domain: int(count) for domain, count in zip(self.domains, counts)}
 
 
-def open_pool(path: Path | str) -> Pool:
-    """Open a finished store, checking its files' sizes and its fingerprints.
+def open_pool(path: Path | str, *, verify: bool = False) -> Pool:
+    """Open a finished store, checking that every file is what was written.
+
+    A file's content is hashed where its size, inode or times differ from those at the last opening, so that a
+    changed byte is found and a store of any size opens at once.
+
+    Parameters
+    ----------
+    path : Path or str
+    verify : bool
+        Hash every file, whatever its times say.
 
     Raises
     ------
     PoolError
-        Where there is no finished pool, a file is missing or of another size, or the tokenizer was exchanged.
+        Where there is no finished pool, or a file is missing, was changed or leads out of the store.
     """
     path = Path(path)
     if not (path / POOL_FILE).is_file():
@@ -150,22 +160,22 @@ def open_pool(path: Path | str) -> Pool:
     facts = read_json(path / POOL_FILE)
     if facts.get("format") != FORMAT:
         raise PoolError(f"{path / POOL_FILE} has format {facts.get('format')!r}; this version reads {FORMAT}.")
-    _check_files(path, facts)
+    _check_files(path, facts, verify)
     documents, tokens = path / "documents", path / "tokens"
     dtype = np.dtype(facts["token_dtype"])
     store = TokenStore(
         np.memmap(tokens / "tokens.bin", dtype=dtype, mode="r"),
         np.memmap(tokens / "labels.bin", dtype=np.uint8, mode="r"),
-        np.load(tokens / "offsets.npy", allow_pickle=False),
+        _load(tokens / "offsets.npy"),
     )
     return Pool(
         path,
         facts,
         tuple(facts["domains"]),
-        np.load(documents / "domain_ids.npy", allow_pickle=False),
-        np.load(documents / "is_reference.npy", allow_pickle=False),
+        _load(documents / "domain_ids.npy"),
+        _load(documents / "is_reference.npy"),
         store,
-        np.load(path / "scores" / "raw.npy", allow_pickle=False),
+        _load(path / "scores" / "raw.npy"),
     )
 
 
@@ -174,29 +184,64 @@ def hash_parts(parts: dict[str, Any]) -> str:
     return fingerprint(parts)
 
 
-def measure_files(path: Path) -> dict[str, int]:
-    """Sizes in bytes of a store's files, by name relative to it."""
-    files = sorted(child for child in path.rglob("*") if child.is_file() and not child.name.startswith("."))
-    return {str(child.relative_to(path)): child.stat().st_size for child in files if child.name != POOL_FILE}
+def list_files(path: Path) -> dict[str, Path]:
+    """List a store's files by name relative to it; hidden ones are no part of it.
+
+    Raises
+    ------
+    PoolError
+        For one that leads out of the store.
+    """
+    files = {}
+    for child in sorted(path.rglob("*")):
+        name = child.relative_to(path)
+        if any(part.startswith(".") for part in name.parts) or child.name == POOL_FILE:
+            continue
+        if child.is_symlink() and not child.resolve().is_relative_to(path.resolve()):
+            raise PoolError(f"{child} leads out of the store (to {child.resolve()}): this pool is not opened.")
+        if child.is_file():
+            files[str(name)] = child
+    return files
 
 
-def _check_files(path: Path, facts: dict[str, Any]) -> None:
-    found = measure_files(path)
-    wrong = [
-        f"{name} ({found.get(name, 'no')} bytes instead of {size})"
-        for name, size in facts["files"].items()
-        if found.get(name) != size
-    ]
+def hash_files(path: Path) -> dict[str, dict[str, Any]]:
+    """Size in bytes and SHA-256 of each of a store's files."""
+    files = list_files(path)
+    digests = Checksums(path / VERIFIED_FILE).hash_files(files.values())
+    return {
+        name: {"bytes": file.stat().st_size, "sha256": digest} for (name, file), digest in zip(files.items(), digests)
+    }
+
+
+def _load(path: Path) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(path, allow_pickle=False)
+    except ValueError as error:  # not an array of numbers: nothing in it is run
+        raise PoolError(f"{path} is no array of numbers ({error}): this pool is not opened.") from error
+    return array
+
+
+def _check_files(path: Path, facts: dict[str, Any], verify: bool) -> None:
+    if hash_parts(facts["parts"]) != facts["fingerprint"]:
+        raise PoolError(f"{path / POOL_FILE} was changed by hand: its fingerprint does not fit its parts.")
+    files = list_files(path)
+    wrong = []
+    whole = {}
+    for name, written in facts["files"].items():
+        size = files[name].stat().st_size if name in files else "no"
+        if size != written["bytes"]:
+            wrong.append(f"{name} ({size} bytes instead of {written['bytes']})")
+        else:
+            whole[name] = written["sha256"]
+    digests = Checksums(path / VERIFIED_FILE, fresh=verify).hash_files(files[name] for name in whole)
+    changed = [name for (name, written), found in zip(whole.items(), digests) if found != written]
+    wrong += [f"{name} (its content was changed)" for name in changed]
+    if "tokenizer/tokenizer.json" in changed:
+        raise PoolError(
+            f"the tokenizer in {path / 'tokenizer'} does not match the store: it is not the one that made the tokens. "
+            f"Delete the folder {path} and prepare the pool again, or put the old tokenizer back."
+        )
     if wrong:
         raise PoolError(
             f"the store {path} is damaged: {name_some(wrong)}. Delete the folder and prepare the pool again."
-        )
-    if hash_parts(facts["parts"]) != facts["fingerprint"]:
-        raise PoolError(f"{path / POOL_FILE} was changed by hand: its fingerprint does not fit its parts.")
-    digest = hashlib.sha256((path / "tokenizer" / "tokenizer.json").read_bytes()).hexdigest()
-    if digest != facts["tokenizer_sha256"]:
-        raise PoolError(
-            f"the tokenizer in {path / 'tokenizer'} does not match the store: it is not the one that made "
-            f"the tokens. "
-            f"Delete the folder {path} and prepare the pool again, or put the old tokenizer back."
         )

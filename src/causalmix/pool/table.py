@@ -10,12 +10,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from causalmix.pool.documents import Document, HeldoutDocument, Message
 
 BATCH = 4096  # documents in memory at once
+SHARD_BATCH = 1024  # the same, while a shard is read
+BATCH_BYTES = 32 * 2**20  # text in memory at once: fewer documents, where they are long
+LINE = "line"
+ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
 SCHEMA = pa.schema(
     [
@@ -26,15 +32,18 @@ SCHEMA = pa.schema(
         ("messages", pa.list_(TURN)),
     ]
 )
+SHARD_SCHEMA = SCHEMA.append(pa.field(LINE, pa.large_binary()))
 
 
 class DocumentWriter:
-    """Write documents to Parquet in batches and hash their content on the way."""
+    """Write the documents of one shard to Parquet, with the line by which each counts in the pool's hash."""
 
     def __init__(self, path: Path) -> None:
-        self.writer = pq.ParquetWriter(path, SCHEMA, compression="zstd")
-        self.rows: list[dict[str, Any]] = []
-        self.digest = hashlib.sha256()
+        self.writer = pq.ParquetWriter(path, SHARD_SCHEMA, compression="lz4")  # read once, soon
+        self.documents: list[Document] = []
+        self.references: list[bool] = []
+        self.lines: list[bytes] = []
+        self.n_bytes = 0
 
     def __enter__(self) -> DocumentWriter:
         return self
@@ -49,30 +58,93 @@ class DocumentWriter:
         """Append one document."""
         turns = [[message.role, message.content] for message in document.messages]
         content = [document.id, document.domain, is_reference, document.quality, turns]
-        self.digest.update(json.dumps(content, ensure_ascii=False).encode() + b"\n")
-        self.rows.append(
-            {
-                "id": document.id,
-                "domain": document.domain,
-                "is_reference": is_reference,
-                "quality": document.quality,
-                "messages": [{"role": role, "content": text} for role, text in turns],
-            }
-        )
-        if len(self.rows) >= BATCH:
+        self.lines.append(ENCODE(content).encode() + b"\n")
+        self.documents.append(document)
+        self.references.append(is_reference)
+        self.n_bytes += len(self.lines[-1])
+        if len(self.documents) >= SHARD_BATCH or self.n_bytes >= BATCH_BYTES:
             self._flush()
 
     def _flush(self) -> None:
-        if self.rows:
-            self.writer.write_table(pa.Table.from_pylist(self.rows, schema=SCHEMA))
-        self.rows = []
+        if self.documents:
+            columns = [
+                pa.array([document.id for document in self.documents], pa.string()),
+                pa.array([document.domain for document in self.documents], pa.string()),
+                pa.array(self.references, pa.bool_()),
+                pa.array([document.quality for document in self.documents], pa.float64()),
+                from_messages([document.messages for document in self.documents]),
+                pa.array(self.lines, pa.large_binary()),
+            ]
+            self.writer.write_table(pa.Table.from_arrays(columns, schema=SHARD_SCHEMA))
+        self.documents, self.references, self.lines, self.n_bytes = [], [], [], 0
 
 
-def read_batches(path: Path) -> Iterator[list[tuple[Message, ...]]]:
-    """Yield the conversations of a store in batches, in order."""
+class DocumentMerger:
+    """Write the documents of a pool to Parquet, out of those of its shards, and hash their content on the way."""
+
+    def __init__(self, path: Path) -> None:
+        self.writer = pq.ParquetWriter(path, SCHEMA, compression="zstd")
+        self.digest = hashlib.sha256()
+        self.parts: list[pa.Table] = []
+        self.n_rows = 0
+
+    def __enter__(self) -> DocumentMerger:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, traceback: TracebackType | None) -> None:
+        if kind is None:
+            self._write(self.n_rows)
+        with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
+            self.writer.close()
+
+    def add(self, path: Path, kept: NDArray[np.bool_]) -> Iterator[pa.Table]:
+        """Append the kept documents of a shard's table; yield them, some at a time."""
+        start = 0
+        with pq.ParquetFile(path) as table:
+            for group in range(table.num_row_groups):
+                rows = table.read_row_group(group)
+                chosen = rows.filter(pa.array(kept[start : start + rows.num_rows]))
+                start += rows.num_rows
+                self.digest.update(b"".join(chosen.column(LINE).to_pylist()))
+                documents = chosen.select(SCHEMA.names)
+                self.parts.append(documents)
+                self.n_rows += documents.num_rows
+                while self.n_rows >= BATCH or self._count_bytes() >= BATCH_BYTES:
+                    self._write(min(self.n_rows, BATCH))
+                yield documents
+
+    def _count_bytes(self) -> int:
+        return sum(part.nbytes for part in self.parts)
+
+    def _write(self, n_rows: int) -> None:
+        if n_rows:
+            every = pa.concat_tables(self.parts)
+            self.writer.write_table(every.slice(0, n_rows), row_group_size=n_rows)
+            self.parts = [every.slice(n_rows)]
+        self.n_rows -= n_rows
+
+
+def read_batches(path: Path, groups: range | None = None) -> Iterator[list[tuple[Message, ...]]]:
+    """Yield the conversations of a store in batches, in order: of all row groups, or of some."""
     with pq.ParquetFile(path) as table:
-        for batch in table.iter_batches(batch_size=BATCH, columns=["messages"]):
-            yield [to_messages(turns) for turns in batch.column("messages").to_pylist()]
+        for group in groups if groups is not None else range(table.num_row_groups):
+            # One group at a time: a batch across groups could hold any number of long documents.
+            column = table.read_row_group(group, columns=["messages"]).column("messages")
+            for chunk in column.chunks:
+                yield to_conversations(chunk)
+
+
+def count_groups(path: Path) -> int:
+    """Row groups of a store's documents; each is at most ``BATCH`` documents."""
+    with pq.ParquetFile(path) as table:
+        return int(table.num_row_groups)
+
+
+def iterate_column(path: Path, name: str) -> Iterator[Any]:
+    """Yield one column of all documents."""
+    with pq.ParquetFile(path) as table:
+        for batch in table.iter_batches(batch_size=BATCH, columns=[name]):
+            yield from batch.column(name).to_pylist()
 
 
 def read_column(path: Path, name: str) -> list[Any]:
@@ -81,9 +153,23 @@ def read_column(path: Path, name: str) -> list[Any]:
     return values
 
 
-def to_messages(turns: Sequence[dict[str, str]]) -> tuple[Message, ...]:
-    """Turn role-content records into messages."""
-    return tuple(Message(turn["role"], turn["content"]) for turn in turns)
+def from_messages(conversations: Sequence[Sequence[Message]]) -> pa.ListArray:
+    """Put conversations into an Arrow array, column by column: five times as fast as record by record."""
+    every = [message for messages in conversations for message in messages]
+    turns = pa.StructArray.from_arrays(
+        [pa.array([turn.role for turn in every], pa.string()), pa.array([turn.content for turn in every], pa.string())],
+        fields=list(TURN),
+    )
+    offsets = np.cumsum([0, *map(len, conversations)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), turns, type=SCHEMA.field("messages").type)
+
+
+def to_conversations(column: pa.ListArray) -> list[tuple[Message, ...]]:
+    """Read conversations out of an Arrow array, column by column."""
+    turns = column.flatten()
+    every = list(map(Message, turns.field("role").to_pylist(), turns.field("content").to_pylist()))
+    stops = np.cumsum(column.value_lengths().to_numpy(zero_copy_only=False)).tolist()
+    return [tuple(every[start:stop]) for start, stop in zip([0, *stops], stops)]
 
 
 def write_heldout(path: Path, documents: Sequence[HeldoutDocument]) -> None:
