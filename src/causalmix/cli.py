@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -62,6 +63,31 @@ def prepare_pool(overrides: Overrides = None) -> None:
 
     plain = compose_config(overrides)
     typer.echo(prepare(to_config(plain).pool, Path(plain["outputs"])))
+
+
+@pool_app.command("score")
+def score_pool(
+    overrides: Overrides = None,
+    shard: Annotated[int | None, typer.Option(help="Which part, from 0; in a SLURM array: the task's.")] = None,
+    of: Annotated[int | None, typer.Option(help="Parts in all.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a pool, or one part of it; the part that ends last finishes the store."""
+    from causalmix.pool.prepare import score_pool as score
+    from causalmix.pool.score_work import find_shard
+    from causalmix.sweep.points import to_config
+
+    part = find_shard(shard, of, os.environ)
+    plain = compose_config(overrides)
+    facts = score(to_config(plain).pool, Path(plain["outputs"]), part)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    rate = f", {facts['n_scored'] / facts['wall_s']:.0f} a second" if facts["n_scored"] and facts["wall_s"] else ""
+    left = (
+        "the store is finished" if facts["finished"] else f"{facts['blocks_left']} of {facts['n_blocks']} blocks left"
+    )
+    typer.echo(f"{facts['path']}: scored {facts['n_scored']} documents{rate}; {left}")
 
 
 @pool_app.command("state")

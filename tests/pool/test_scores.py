@@ -91,7 +91,7 @@ def test_empty_and_one_token_texts_score_zero(model: Any, tokenizer: Any) -> Non
 def test_truncated_texts_are_counted(model: Any, tokenizer: Any) -> None:
     scorer = LanguageModelScorer(model, tokenizer, max_length=16, batch_tokens=512)
     scores = scorer.score([ScoredText("a " * 40, "never read"), ScoredText("a", "b")])
-    assert scorer.n_truncated == 1
+    assert scorer.truncated == {"hes": 1, "normalized_loss": 1}
     assert scores[0, 0] == 0
 
 

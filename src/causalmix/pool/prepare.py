@@ -21,7 +21,8 @@ from causalmix.files import fingerprint, read_json, write_json
 from causalmix.pool.candidate import draw_candidates
 from causalmix.pool.demo.generate import GENERATOR_VERSION
 from causalmix.pool.ingest import Sources, find_sources
-from causalmix.pool.scores import SCORES_VERSION
+from causalmix.pool.score_work import Shard, score_shard
+from causalmix.pool.scores import FEATURES, SCORES_VERSION
 from causalmix.pool.stage import Summary, lock_folder, run_stage
 from causalmix.pool.state import measure_state, write_state
 from causalmix.pool.store import FORMAT, INPUTS_FILE, POOL_FILE, hash_parts, measure_files, open_pool
@@ -54,19 +55,12 @@ def prepare(cfg: PoolConfig, outputs: Path, *, progress: bool = True) -> Path:
         For documents that cannot be used (all are named), settings that cannot work, or a ``store_dir`` that
         holds another pool.
     """
-    if cfg.source not in SOURCES:
-        raise PoolError(f"pool.source={cfg.source!r} is not one of {', '.join(SOURCES)}.")
-    sources = None if cfg.source == "demo" else find_sources(cfg)
-    inputs = describe_inputs(cfg, sources)
-    root = Path(cfg.store_dir) if cfg.store_dir else Path(outputs) / "pools" / f"{cfg.name}-{fingerprint(inputs, 12)}"
+    root, sources, inputs = locate(cfg, outputs)
     if (root / POOL_FILE).is_file() and _matches(root, inputs):
         open_pool(root)
         return root
     with lock_folder(root), hide_bars():
-        if not (root / INPUTS_FILE).is_file():
-            _refuse_foreign(root)
-            write_json(root / INPUTS_FILE, inputs)
-        _matches(root, inputs)
+        _begin(root, inputs)
         if not (root / POOL_FILE).is_file():
             done = _run_stages(cfg, sources, inputs, root, progress)
             write_json(root / POOL_FILE, _summarise(cfg.name, done, measure_files(root)))
@@ -77,6 +71,60 @@ def prepare(cfg: PoolConfig, outputs: Path, *, progress: bool = True) -> Path:
     return root
 
 
+def score_pool(cfg: PoolConfig, outputs: Path, shard: Shard, *, progress: bool = True) -> dict[str, Any]:
+    """Score one shard of a pool, making what comes before first; the shard that ends last finishes the store.
+
+    Any number of shards may run at once, on any number of machines that share the folder: the stages before
+    the scores are made by one of them while the others wait.
+
+    Returns
+    -------
+    dict
+        ``path``, ``shard``, ``of``, ``n_scored`` (documents), ``wall_s``, ``n_blocks``, ``blocks_left`` (of other
+        shards) and ``finished``.
+    """
+    from causalmix.pool import scoring
+
+    root, sources, inputs = locate(cfg, outputs)
+    facts: dict[str, Any] = {"path": str(root), "shard": shard.index, "of": shard.of, "n_scored": 0, "wall_s": 0.0}
+    if (root / POOL_FILE).is_file() and _matches(root, inputs):
+        return {**facts, "n_blocks": 0, "blocks_left": 0, "finished": True}
+    with lock_folder(root), hide_bars():
+        _begin(root, inputs)
+        _run_stages(cfg, sources, inputs, root, progress, with_scores=False)
+    blocks = scoring.open_blocks(cfg, root, inputs)
+    started = time.perf_counter()
+    with hide_bars():
+        facts["n_scored"] = score_shard(cfg, root, blocks, shard, progress=progress)
+    facts["wall_s"] = round(time.perf_counter() - started, 2)
+    left = [] if (root / POOL_FILE).is_file() else blocks.list_missing()
+    if not left:
+        prepare(cfg, outputs, progress=progress)
+    return {**facts, "n_blocks": blocks.count, "blocks_left": len(left), "finished": not left}
+
+
+def locate(cfg: PoolConfig, outputs: Path) -> tuple[Path, Sources | None, dict[str, Any]]:
+    """Find where a pool's store is or will be, its sources, and what decides its content.
+
+    Raises
+    ------
+    PoolError
+    """
+    if cfg.source not in SOURCES:
+        raise PoolError(f"pool.source={cfg.source!r} is not one of {', '.join(SOURCES)}.")
+    sources = None if cfg.source == "demo" else find_sources(cfg)
+    inputs = describe_inputs(cfg, sources)
+    root = Path(cfg.store_dir) if cfg.store_dir else Path(outputs) / "pools" / f"{cfg.name}-{fingerprint(inputs, 12)}"
+    return root, sources, inputs
+
+
+def _begin(root: Path, inputs: dict[str, Any]) -> None:
+    if not (root / INPUTS_FILE).is_file():
+        _refuse_foreign(root)
+        write_json(root / INPUTS_FILE, inputs)
+    _matches(root, inputs)
+
+
 def describe_inputs(cfg: PoolConfig, sources: Sources | None) -> dict[str, Any]:
     """Collect what decides a store's content: the documents' source and every setting but the candidates'.
 
@@ -85,7 +133,7 @@ def describe_inputs(cfg: PoolConfig, sources: Sources | None) -> dict[str, Any]:
     settings = _as_plain(cfg)
     for key in ("name", "path", "heldout_path", "store_dir", "candidate", "n_documents"):
         settings.pop(key)
-    settings["scores"].pop("batch_tokens")
+    _drop_defaults(settings["scores"])
     scale_of = settings["scores"].pop("scale_of")
     if scale_of:
         from causalmix.pool.scoring import read_scale
@@ -96,6 +144,25 @@ def describe_inputs(cfg: PoolConfig, sources: Sources | None) -> dict[str, Any]:
     made = {"generator": GENERATOR_VERSION, "n_documents": cfg.n_documents}
     source = made if sources is None else {"files": sources.hash_content()}
     return {"format": FORMAT, "scores_version": SCORES_VERSION, **source, **settings}
+
+
+def _drop_defaults(scores: dict[str, Any]) -> None:
+    """Leave out what changes time alone, and settings at the value they had before they were settings."""
+    from causalmix.pool.scores.extra import identify_scorers, list_features
+
+    list_features(scores["standard"], scores["extra"])
+    for key in ("batch_tokens", "n_workers"):
+        scores.pop(key)
+    if scores["text"] == "joined":
+        scores.pop("text")
+        scores.pop("hes_max_length")
+    if sorted(scores["standard"]) == sorted(FEATURES):
+        scores.pop("standard")
+    extra = identify_scorers(scores.pop("extra"))
+    if extra:
+        scores["extra"] = extra
+    if scores["reference_lm"]["dtype"] == "float32":
+        scores["reference_lm"].pop("dtype")
 
 
 def identify_weights(path: str | None) -> Any:
@@ -111,7 +178,13 @@ def identify_weights(path: str | None) -> Any:
 
 
 def _run_stages(
-    cfg: PoolConfig, sources: Sources | None, inputs: dict[str, Any], root: Path, progress: bool
+    cfg: PoolConfig,
+    sources: Sources | None,
+    inputs: dict[str, Any],
+    root: Path,
+    progress: bool,
+    *,
+    with_scores: bool = True,
 ) -> dict[str, Summary]:
     from causalmix.pool import scoring, stages
 
@@ -126,7 +199,9 @@ def _run_stages(
     run("reference_lm", lambda to: scoring.build_reference_lm(to, cfg, root, progress=progress))
     run("rater", lambda to: scoring.build_rater(to, cfg, root, progress=progress))
     identity = scoring.identify_scores(inputs, str(done["tokenizer"]["fingerprint"]))
-    run("scores", lambda to: scoring.build_scores(to, cfg, root, identity, progress=progress))
+    if with_scores:
+        run("scores", lambda to: scoring.build_scores(to, cfg, root, inputs, identity, progress=progress))
+        scoring.open_blocks(cfg, root, inputs).remove()
     return done
 
 
@@ -153,6 +228,7 @@ def _summarise(name: str, done: dict[str, Summary], files: dict[str, int]) -> di
         "token_dtype": tokens["dtype"],
         **{key: tokens[key] for key in ("n_tokens", "n_target_tokens", "n_truncated", "n_without_target")},
         "n_truncated_scores": scores["n_truncated"],
+        "truncated_scores": scores["truncated"],
         "normaliser": scores["normaliser"],
         "reference_lm": done["reference_lm"],
         "rater": done["rater"],

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
-from causalmix.config import PoolConfig, RaterConfig, ReferenceLMConfig
+from causalmix.config import PoolConfig, RaterConfig, ReferenceLMConfig, ScoresConfig
 from causalmix.errors import PoolError
-from causalmix.files import read_json
+from causalmix.files import fingerprint, read_json
 from causalmix.pool.documents import Message, split_text
 from causalmix.pool.reading import (
     count_all,
@@ -21,18 +20,24 @@ from causalmix.pool.reading import (
     load_tokenizer,
     spread_reference,
 )
-from causalmix.pool.scores import FEATURES
+from causalmix.pool.score_blocks import FOLDER, ScoreBlocks
+from causalmix.pool.score_work import Shard, score_shard
+from causalmix.pool.scores.extra import identify_scorers, list_features, make_scorers
+from causalmix.pool.scores.given import GivenScores
 from causalmix.pool.scores.normaliser import Normaliser, fit_normaliser
+from causalmix.pool.scores.panel import Panel
 from causalmix.pool.scores.scorer import ScoredText
-from causalmix.pool.stage import Summary
+from causalmix.pool.stage import SUMMARY, Summary
 from causalmix.pool.store import INPUTS_FILE, POOL_FILE
-from causalmix.pool.table import read_batches, read_column
-from causalmix.pool.threads import count_threads, use_threads
+from causalmix.pool.table import read_column
+from causalmix.pool.threads import use_threads
 from causalmix.pool.tokenizer import count_vocabulary, load_exact, load_pretrained
 
 TOKENIZER = "tokenizer"  # folder within a saved scorer's
+TEXTS = ("joined", "published")
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from causalmix.pool.scores.language_model import LanguageModelScorer
@@ -45,6 +50,8 @@ def build_reference_lm(folder: Path, cfg: PoolConfig, root: Path, *, progress: b
     """Train and save the reference model, unless a pretrained one is named."""
     from causalmix.pool.scores.reference_lm import train_reference_lm
 
+    if not needs_language_model(cfg.scores):
+        return {"source": "none"}
     if cfg.scores.scale_of:
         return {"source": "another pool's"}
     if cfg.scores.reference_lm.path:
@@ -70,6 +77,8 @@ def build_rater(folder: Path, cfg: PoolConfig, root: Path, *, progress: bool) ->
     from causalmix.pool.scores.rater import pair_by_corruption, pair_by_quality, train_rater
 
     rater = cfg.scores.rater
+    if not needs_rater(cfg.scores):
+        return {"source": "none"}
     if cfg.scores.scale_of:
         return {"source": "another pool's"}
     if rater.path:
@@ -94,29 +103,62 @@ def build_rater(folder: Path, cfg: PoolConfig, root: Path, *, progress: bool) ->
 # --- scores ----------------------------------------------------------------------------------------------
 
 
-def build_scores(folder: Path, cfg: PoolConfig, root: Path, identity: dict[str, Any], *, progress: bool) -> Summary:
-    """Score every document, and freeze the normaliser on reference documents."""
-    language_model, rater = load_scorers(cfg, root)
-    columns = [*language_model.features, *rater.features]
-    assert tuple(columns) == FEATURES
-    parts = []
-    bar = tqdm(total=count_all(root), desc="score", unit="doc", disable=None if progress else True)
-    with use_threads(count_threads()), bar:
-        for conversations in read_batches(documents_path(root)):
-            texts = [scored_text(turns) for turns in conversations]
-            parts.append(np.hstack([scorer.score(texts) for scorer in (language_model, rater)]))
-            bar.update(len(texts))
-    raw = np.concatenate(parts)
-    if not np.isfinite(raw).all():
-        bad = int((~np.isfinite(raw)).any(axis=1).sum())
-        raise PoolError(f"{bad} documents have scores that are not numbers: a model behind them is broken.")
+def open_blocks(cfg: PoolConfig, root: Path, inputs: dict[str, Any]) -> ScoreBlocks:
+    """Say where the blocks of a store's scores are, and what they are made of."""
+    documents = read_json(root / "documents" / SUMMARY)["sha256"]
+    tokenizer = read_json(root / "tokenizer" / SUMMARY)["fingerprint"]
+    features = list_features(cfg.scores.standard, cfg.scores.extra)
+    identity = fingerprint([documents, inputs["scores"], identify_scores(inputs, tokenizer)])
+    return ScoreBlocks(root / FOLDER, count_all(root), features, identity)
+
+
+def build_scores(
+    folder: Path, cfg: PoolConfig, root: Path, inputs: dict[str, Any], identity: dict[str, Any], *, progress: bool
+) -> Summary:
+    """Score every document that is not scored yet, and freeze the normaliser on reference documents."""
+    check_settings(cfg.scores)
+    blocks = open_blocks(cfg, root, inputs)
+    ids = read_column(documents_path(root), "id")
+    check_given(cfg.scores, ids)
+    score_shard(cfg, root, blocks, Shard(), progress=progress)
+    raw, truncated = blocks.join(ids)
     if cfg.scores.scale_of:
         normaliser = read_scale(cfg)
     else:
         calibration = raw[spread_reference(root, cfg.scores.n_calibration)]
-        normaliser = fit_normaliser(FEATURES, calibration, identity)
+        normaliser = fit_normaliser(blocks.features, calibration, identity)
     np.save(folder / "raw.npy", raw)
-    return {"normaliser": normaliser.as_dict(), "n_truncated": language_model.n_truncated}
+    n_truncated = truncated.get("normalized_loss", truncated.get("hes", 0))
+    return {"normaliser": normaliser.as_dict(), "n_truncated": n_truncated, "truncated": truncated}
+
+
+def check_settings(scores: ScoresConfig) -> None:
+    """Refuse settings of the scores that cannot work, before anything is scored.
+
+    Raises
+    ------
+    PoolError
+    """
+    if scores.text not in TEXTS:
+        raise PoolError(f"pool.scores.text={scores.text!r} is not one of {', '.join(TEXTS)}.")
+    for key in ("loss_max_length", "hes_max_length", "batch_tokens"):
+        if getattr(scores, key) < 1:
+            raise PoolError(f"pool.scores.{key}={getattr(scores, key)} must be 1 or more.")
+    list_features(scores.standard, scores.extra)
+
+
+def check_given(scores: ScoresConfig, ids: list[str]) -> None:
+    """Refuse given scores that are not the pool's, one a document.
+
+    Raises
+    ------
+    PoolError
+        Naming ids that are missing, doubled or foreign.
+    """
+    given = {name: entry for name, entry in scores.extra.items() if entry.get("kind") == "given"}
+    for scorer in make_scorers(given).values():
+        assert isinstance(scorer, GivenScores)
+        scorer.check(ids)
 
 
 def read_scale(cfg: PoolConfig) -> Normaliser:
@@ -125,13 +167,21 @@ def read_scale(cfg: PoolConfig) -> Normaliser:
     Raises
     ------
     PoolError
-        Where the folder is no finished store, or its scores were read with another ``loss_max_length``.
+        Where the folder is no finished store, has other scores, or read them with another ``loss_max_length``.
     """
     folder = Path(str(cfg.scores.scale_of))
     if not (folder / POOL_FILE).is_file():
         raise PoolError(f"pool.scores.scale_of={folder} is no prepared pool: it has no {POOL_FILE}.")
     stored = read_json(folder / POOL_FILE)["normaliser"]
     normaliser = Normaliser(tuple(stored["features"]), tuple(stored["mean"]), tuple(stored["sd"]), stored["identity"])
+    features = list_features(cfg.scores.standard, cfg.scores.extra)
+    mine = {"extra": identify_scorers(cfg.scores.extra), "text": cfg.scores.text}
+    theirs = {"extra": normaliser.identity.get("extra", {}), "text": normaliser.identity.get("text", "joined")}
+    if features != normaliser.features or mine != theirs:
+        raise PoolError(
+            f"pool.scores.scale_of={folder} scored {', '.join(normaliser.features)} (text={theirs['text']}), and here "
+            f"{', '.join(features)} (text={mine['text']}) are asked for: take its standard, extra and text."
+        )
     length = normaliser.identity["max_length"]
     if length != cfg.scores.loss_max_length:
         raise PoolError(
@@ -154,38 +204,66 @@ def identify_scores(inputs: dict[str, Any], tokenizer_fingerprint: str) -> dict[
         "reference_lm": settings["reference_lm"],
         "rater": settings["rater"],
         "reference_slice": trained_on,
+        **{key: settings[key] for key in ("text", "hes_max_length", "standard", "extra") if key in settings},
     }
 
 
-def load_scorers(cfg: PoolConfig, root: Path) -> tuple[LanguageModelScorer, WritingStyleScorer]:
-    """Load the two scorers: pretrained ones where they are named, else those of the stages before."""
-    import torch
+def needs_language_model(scores: ScoresConfig) -> bool:
+    """Say whether HES or Normalized_Loss is wanted."""
+    return bool({"hes", "normalized_loss"} & set(scores.standard))
 
-    from causalmix.pool.scores.language_model import LanguageModelScorer
-    from causalmix.pool.scores.rater import load_rater
-    from causalmix.pool.scores.reference_lm import load_reference_lm
-    from causalmix.pool.scores.writing_style import WritingStyleScorer
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    lm_cfg, rater_cfg, batch_tokens = cfg.scores.reference_lm, cfg.scores.rater, cfg.scores.batch_tokens
+def needs_rater(scores: ScoresConfig) -> bool:
+    """Say whether Writing_Style is wanted."""
+    return "writing_style" in scores.standard
+
+
+def load_panel(cfg: PoolConfig, root: Path) -> Panel:
+    """Load every scorer of a pool: pretrained ones where they are named, else those of the stages before."""
+    check_settings(cfg.scores)
+    features = list_features(cfg.scores.standard, cfg.scores.extra)
+    lm_cfg, rater_cfg = cfg.scores.reference_lm, cfg.scores.rater
     if cfg.scores.scale_of:
         root, lm_cfg, rater_cfg = _borrow_scorers(cfg)
-    lm_path = lm_cfg.path or str(root / "reference_lm")
-    model = load_reference_lm(lm_path, lm_cfg.revision)
-    lm_tokenizer = _load_tokenizer_of("pool.scores.reference_lm", lm_path, lm_cfg.revision)
-    rater_path = rater_cfg.path or str(root / "rater")
-    rater = load_rater(rater_path, rater_cfg.revision)
-    rater_tokenizer = _load_tokenizer_of("pool.scores.rater", rater_path, rater_cfg.revision)
-    language_model = LanguageModelScorer(
-        model.to(device),
-        lm_tokenizer,
-        max_length=cfg.scores.loss_max_length,
-        batch_tokens=batch_tokens,
+    return Panel(
+        features,
+        _load_language_model(cfg.scores, lm_cfg, root) if needs_language_model(cfg.scores) else None,
+        _load_style(cfg.scores, rater_cfg, root) if needs_rater(cfg.scores) else None,
+        make_scorers(cfg.scores.extra),
     )
-    style = WritingStyleScorer(
-        rater.to(device), rater_tokenizer, chunk_length=rater_cfg.chunk_length, batch_tokens=batch_tokens
+
+
+def _load_language_model(scores: ScoresConfig, cfg: ReferenceLMConfig, root: Path) -> LanguageModelScorer:
+    from causalmix.pool.scores.language_model import LanguageModelScorer
+    from causalmix.pool.scores.reference_lm import load_reference_lm
+
+    path = cfg.path or str(root / "reference_lm")
+    return LanguageModelScorer(
+        load_reference_lm(path, cfg.revision, cfg.dtype).to(_choose_device()),  # type: ignore[arg-type]
+        _load_tokenizer_of("pool.scores.reference_lm", path, cfg.revision),
+        max_length=scores.loss_max_length,
+        batch_tokens=scores.batch_tokens,
+        hes_max_length=scores.hes_max_length if scores.text == "published" else None,
     )
-    return language_model, style
+
+
+def _load_style(scores: ScoresConfig, cfg: RaterConfig, root: Path) -> WritingStyleScorer:
+    from causalmix.pool.scores.rater import load_rater
+    from causalmix.pool.scores.writing_style import WritingStyleScorer
+
+    path = cfg.path or str(root / "rater")
+    return WritingStyleScorer(
+        load_rater(path, cfg.revision).to(_choose_device()),  # type: ignore[arg-type]
+        _load_tokenizer_of("pool.scores.rater", path, cfg.revision),
+        chunk_length=cfg.chunk_length,
+        batch_tokens=scores.batch_tokens,
+    )
+
+
+def _choose_device() -> torch.device:
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _borrow_scorers(cfg: PoolConfig) -> tuple[Path, ReferenceLMConfig, RaterConfig]:

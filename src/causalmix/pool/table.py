@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -73,6 +74,19 @@ def read_batches(path: Path) -> Iterator[list[tuple[Message, ...]]]:
     with pq.ParquetFile(path) as table:
         for batch in table.iter_batches(batch_size=BATCH, columns=["messages"]):
             yield [to_messages(turns) for turns in batch.column("messages").to_pylist()]
+
+
+def read_rows(path: Path, start: int, stop: int) -> tuple[list[str], list[tuple[Message, ...]]]:
+    """Read ids and conversations of the documents at positions ``start`` to ``stop - 1``."""
+    with pq.ParquetFile(path) as table:
+        sizes = [table.metadata.row_group(at).num_rows for at in range(table.num_row_groups)]
+        ends = list(itertools.accumulate(sizes))
+        groups = [at for at, end in enumerate(ends) if end > start and end - sizes[at] < stop]
+        if not groups:
+            return [], []
+        first = ends[groups[0]] - sizes[groups[0]]
+        rows = table.read_row_groups(groups, columns=["id", "messages"]).slice(start - first, stop - start)
+    return rows.column("id").to_pylist(), [to_messages(turns) for turns in rows.column("messages").to_pylist()]
 
 
 def read_column(path: Path, name: str) -> list[Any]:
