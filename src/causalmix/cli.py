@@ -84,9 +84,8 @@ def score_pool(
         typer.echo(json.dumps(facts, indent=1))
         return
     rate = f", {facts['n_scored'] / facts['wall_s']:.0f} a second" if facts["n_scored"] and facts["wall_s"] else ""
-    left = (
-        "the store is finished" if facts["finished"] else f"{facts['blocks_left']} of {facts['n_blocks']} blocks left"
-    )
+    n_left, n_blocks = facts["blocks_left"], facts["n_blocks"]
+    left = "the store is finished" if facts["finished"] else f"{n_left} of {n_blocks} blocks left, of other shards"
     typer.echo(f"{facts['path']}: scored {facts['n_scored']} documents{rate}; {left}")
 
 

@@ -57,7 +57,7 @@ class ScoresConfig:
     """How every document is scored, once."""
 
     standard: list[str] = field(default_factory=lambda: ["hes", "normalized_loss", "writing_style"])
-    extra: dict[str, Any] = field(default_factory=dict)  # {feature: {kind: ..., its settings}}: docs/scorers.md
+    extra: Any = None  # further scores, {feature: {kind: ..., its settings}}: docs/scorers.md
     text: str = "joined"  # joined (one text and pass for both) | published (HES has a text and pass of its own)
     loss_max_length: int = 2048  # tokens that are read; joined: by HES too
     hes_max_length: int = 4096  # published: tokens of prompt and output that HES reads

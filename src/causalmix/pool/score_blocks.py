@@ -78,8 +78,8 @@ class ScoreBlocks:
         start, stop = self.span(block)
         if found != self.identity or rows != stop - start:
             raise PoolError(
-                f"{path} holds {rows} scores of another pool or of other scorers (fingerprint {found or 'none'}, wanted "
-                f"{self.identity}). Delete the file and run the same command again."
+                f"{path} holds {rows} scores of another pool or of other scorers (fingerprint {found or 'none'}, "
+                f"wanted {self.identity}). Delete the file and run the same command again."
             )
         return True
 

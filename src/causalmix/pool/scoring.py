@@ -22,7 +22,7 @@ from causalmix.pool.reading import (
 )
 from causalmix.pool.score_blocks import FOLDER, ScoreBlocks
 from causalmix.pool.score_work import Shard, score_shard
-from causalmix.pool.scores.extra import identify_scorers, list_features, make_scorers
+from causalmix.pool.scores.extra import identify_scorers, list_features, make_scorers, read_entries
 from causalmix.pool.scores.given import GivenScores
 from causalmix.pool.scores.normaliser import Normaliser, fit_normaliser
 from causalmix.pool.scores.panel import Panel
@@ -155,8 +155,8 @@ def check_given(scores: ScoresConfig, ids: list[str]) -> None:
     PoolError
         Naming ids that are missing, doubled or foreign.
     """
-    given = {name: entry for name, entry in scores.extra.items() if entry.get("kind") == "given"}
-    for scorer in make_scorers(given).values():
+    given = {name for name, (kind, _) in read_entries(scores.extra).items() if kind == "given"}
+    for scorer in make_scorers({name: scores.extra[name] for name in given}).values():
         assert isinstance(scorer, GivenScores)
         scorer.check(ids)
 

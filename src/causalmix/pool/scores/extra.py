@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,28 @@ KINDS: dict[str, Callable[..., Scorer]] = {
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # a column of the runs table: state.<name>, state.<name>.<domain>
 
 
-def list_features(standard: list[str], extra: Mapping[str, Any]) -> tuple[str, ...]:
+def read_entries(extra: Any) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Read ``pool.scores.extra``: feature -> kind and settings.
+
+    Raises
+    ------
+    PoolError
+        For an entry that is no mapping or has no kind.
+    """
+    example = "'pool.scores.extra={compression: {kind: compression_ratio}}'"
+    if not isinstance(extra or {}, Mapping):
+        raise PoolError(f"pool.scores.extra={extra!r} is no mapping; write for example {example}.")
+    entries = {}
+    for name, entry in (extra or {}).items():
+        if not isinstance(entry, Mapping) or "kind" not in entry:
+            allowed = f"one of {', '.join(KINDS)}, or my_module:make_scorer"
+            raise PoolError(f"pool.scores.extra.{name}={entry!r} needs a kind: {allowed}; for example {example}.")
+        settings = {str(key): value for key, value in entry.items() if key != "kind"}
+        entries[str(name)] = (str(entry["kind"]), settings)
+    return entries
+
+
+def list_features(standard: Sequence[str], extra: Any) -> tuple[str, ...]:
     """Name the scores of a pool, in the order of their columns.
 
     Raises
@@ -40,64 +62,55 @@ def list_features(standard: list[str], extra: Mapping[str, Any]) -> tuple[str, .
         For a standard score that does not exist, a name that cannot be a column or stands there twice, or
         no score at all.
     """
+    extra = read_entries(extra)
     unknown = [f"{name!r}{nearest_name(name, FEATURES)}" for name in standard if name not in FEATURES]
     if unknown:
         raise PoolError(f"pool.scores.standard has {name_some(unknown)}; allowed are {', '.join(FEATURES)}.")
-    bad = [repr(name) for name in extra if not NAME.fullmatch(str(name))]
+    bad = [repr(name) for name in extra if not NAME.fullmatch(name)]
     if bad:
         raise PoolError(f"pool.scores.extra has {name_some(bad)}: a name has letters, digits and '_'.")
     twice = [name for name in extra if name in standard]
     if twice:
         raise PoolError(f"pool.scores.extra has {name_some(twice)}, which pool.scores.standard has too.")
-    features = tuple(name for name in FEATURES if name in standard) + tuple(str(name) for name in extra)
+    features = tuple(name for name in FEATURES if name in standard) + tuple(extra)
     if not features:
         raise PoolError("pool.scores.standard and pool.scores.extra are both empty: a state needs a score.")
     return features
 
 
-def make_scorers(extra: Mapping[str, Any]) -> dict[str, Scorer]:
+def make_scorers(extra: Any) -> dict[str, Scorer]:
     """Make every extra scorer.
 
     Raises
     ------
     PoolError
-        For an entry without a kind, an unknown one, a module that cannot be imported, or settings that the
-        factory does not take.
+        For an unknown kind, a module that cannot be imported, or settings that the factory does not take.
     """
     scorers = {}
-    for name, entry in extra.items():
-        kind, settings = _split(name, entry)
+    for name, (kind, settings) in read_entries(extra).items():
         factory = _find_factory(name, kind)
         try:
-            scorers[str(name)] = factory(**settings)
+            inspect.signature(factory).bind(**settings)
         except TypeError as error:
             raise PoolError(f"pool.scores.extra.{name}: {kind} does not take these settings: {error}.") from error
+        try:
+            scorers[name] = factory(**settings)
         except PoolError as error:
             raise PoolError(f"pool.scores.extra.{name}: {error}") from error
-        if not callable(scorers[str(name)]):
+        if not callable(scorers[name]):
             raise PoolError(f"pool.scores.extra.{name}: {kind} returned no function of texts. See docs/scorers.md.")
     return scorers
 
 
-def identify_scorers(extra: Mapping[str, Any]) -> dict[str, Any]:
+def identify_scorers(extra: Any) -> dict[str, Any]:
     """Name what decides the extra scores: settings as they are, files and modules by what they hold."""
     named = {}
-    for name, entry in extra.items():
-        kind, settings = _split(name, entry)
+    for name, (kind, settings) in read_entries(extra).items():
         identity: dict[str, Any] = {key: _identify_value(key, value) for key, value in settings.items()}
         if kind not in KINDS:
             identity["source"] = _hash_file(_locate(name, kind))
-        named[str(name)] = {"kind": kind, **identity}
+        named[name] = {"kind": kind, **identity}
     return named
-
-
-def _split(name: str, entry: Any) -> tuple[str, dict[str, Any]]:
-    if not isinstance(entry, Mapping) or "kind" not in entry:
-        raise PoolError(
-            f"pool.scores.extra.{name}={entry!r} needs a kind: one of {', '.join(KINDS)}, or my_module:make_scorer."
-        )
-    settings = {str(key): value for key, value in entry.items() if key != "kind"}
-    return str(entry["kind"]), settings
 
 
 def _find_factory(name: str, kind: str) -> Callable[..., Any]:

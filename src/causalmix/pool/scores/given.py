@@ -100,8 +100,7 @@ def _read_rows(path: Path) -> Iterator[tuple[str, Any]]:
         except (pa.ArrowInvalid, OSError) as error:
             raise PoolError(f"{path} cannot be read as Parquet: {error}") from error
         return
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as lines:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
         try:
             for at, line in enumerate(lines, start=1):
                 if line.strip():
