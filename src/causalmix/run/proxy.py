@@ -136,7 +136,7 @@ def _do_run(
     point: Point, run_dir: Path, workshop: Workshop, mirror: Mirror, diary: Diary, guard: Guard
 ) -> dict[str, Any]:
     from causalmix.pool.candidate import draw_candidates, draw_documents
-    from causalmix.pool.state import measure_state
+    from causalmix.pool.state import measure_controls, measure_state
     from causalmix.train.loop import train
     from causalmix.train.model import count_parameters
 
@@ -162,7 +162,7 @@ def _do_run(
     row |= {f"realised.{domain}": float(c / counts.sum()) for domain, c in zip(pool.domains, counts)}
     row |= {f"design.{name}": float(value) for name, value in draw.parameters.items()}
     row |= _describe_design(config, design, available, state.by_domain, workshop)
-    row |= state.flat()
+    row |= state.flat() | measure_controls(pool, candidates)
     mirror.update_config(row)
 
     model = workshop.load_model(config, point.base_dir, pool)
