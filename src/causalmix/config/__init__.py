@@ -23,7 +23,15 @@ from causalmix.config.analysis import (
     TargetConfig,
 )
 from causalmix.config.compare import CompareConfig
-from causalmix.config.launch import ClusterConfig, Config, MixtureConfig, ResourcesConfig, StudyConfig, TrackerConfig
+from causalmix.config.launch import (
+    ClusterConfig,
+    Config,
+    MixtureConfig,
+    ResourcesConfig,
+    StagesConfig,
+    StudyConfig,
+    TrackerConfig,
+)
 from causalmix.config.pool import (
     CandidateConfig,
     PoolConfig,
@@ -58,6 +66,7 @@ __all__ = [
     "ResourcesConfig",
     "ScoresConfig",
     "SimulateConfig",
+    "StagesConfig",
     "StudyConfig",
     "TargetConfig",
     "TokenizerConfig",

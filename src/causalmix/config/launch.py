@@ -104,6 +104,16 @@ class StudyConfig:
 
 
 @dataclass
+class StagesConfig:
+    """One training in stages: at each boundary the model as it is scores the pool, and the fit is asked anew."""
+
+    name: str = "stages"  # folder below ${outputs}/stages
+    n_stages: int = 2  # train.n_samples is split evenly over them
+    rescore: bool = True  # false: the first mixture at every stage, the control
+    n_documents: int = 2000  # candidate documents scored at a boundary, as many of each domain
+
+
+@dataclass
 class Config:
     """``launch.py``: one run, a sweep, or the whole loop."""
 
@@ -119,11 +129,12 @@ class Config:
     resources: ResourcesConfig = MISSING
     seed: int = 0  # feeds separate streams for the state, the design and training
     replicate: int = 0  # repeats training alone: same pool, state and mixture
-    cohort: str = "signal"  # signal | replicate | anchor | confirmation | perturbation | grid
-    job: str = "run"  # run | study
+    cohort: str = "signal"  # signal | replicate | anchor | confirmation | perturbation | grid | stage
+    job: str = "run"  # run | study | stages
     outputs: str = "outputs"  # everything this project writes
     plan: bool = False  # print what a sweep would submit, and its cost; submit nothing
     sweep_dir: str | None = None  # null: ${outputs}/sweeps/<fingerprint of the fixed values>
     runs: str | None = None  # mixture=policy: the runs table the policy is fitted on
     target: TargetConfig = field(default_factory=TargetConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
+    stages: StagesConfig = field(default_factory=StagesConfig)

@@ -67,6 +67,7 @@ class TrainConfig:
     checkpoint_every: int = 0  # optimiser steps; 0 = none. Never part of a run's identity
     log_every: int = 20  # optimiser steps. Never part of a run's identity
     device: str = "auto"  # auto | cpu | cuda
+    rescored_documents: int = 0  # a stage's: candidate documents scored with the model before and after; 0: no stage
     lora: LoraConfig = field(default_factory=LoraConfig)
 
 

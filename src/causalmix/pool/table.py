@@ -11,8 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from causalmix.pool.documents import Document, HeldoutDocument, Message
 
@@ -87,6 +89,21 @@ def read_rows(path: Path, start: int, stop: int) -> tuple[list[str], list[tuple[
         first = ends[groups[0]] - sizes[groups[0]]
         rows = table.read_row_groups(groups, columns=["id", "messages"]).slice(start - first, stop - start)
     return rows.column("id").to_pylist(), [to_messages(turns) for turns in rows.column("messages").to_pylist()]
+
+
+def read_positions(path: Path, positions: Sequence[int] | NDArray[np.int64]) -> list[tuple[Message, ...]]:
+    """Read the conversations of some documents, by their sorted positions, a row group at a time."""
+    chosen: list[tuple[Message, ...]] = []
+    start = 0
+    with pq.ParquetFile(path) as table:
+        for group in range(table.num_row_groups):
+            stop = start + table.metadata.row_group(group).num_rows
+            inside = [int(at) - start for at in positions if start <= at < stop]
+            if inside:
+                turns = table.read_row_group(group, columns=["messages"]).column("messages").take(inside)
+                chosen += [to_messages(one) for one in turns.to_pylist()]
+            start = stop
+    return chosen
 
 
 def read_column(path: Path, name: str) -> list[Any]:

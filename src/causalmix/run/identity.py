@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 from causalmix.files import fingerprint
 
 IDENTITY_VERSION = 1
 """Raised when the same settings would give another result, so that old records are not reused."""
+
+TRAINED = re.compile(r"runs/([0-9a-f]{16})/model/?$")
 
 _GROUPS = ("model", "mixture", "train", "evaluate")
 _WITHOUT_EFFECT = {
@@ -64,6 +67,9 @@ def describe_identity(config: dict[str, Any], pool_fingerprint: str) -> dict[str
         for key in _WITHOUT_EFFECT[group]:
             values.pop(key, None)
         identity[group] = values
+    if not identity["train"]["rescored_documents"]:  # no stage: the run it was before there were stages
+        identity["train"].pop("rescored_documents")
+    identity["model"]["path"] = _name_model(identity["model"]["path"])
     kind = "fixed" if config["mixture"]["kind"] == "policy" else config["mixture"]["kind"]
     identity["mixture"] = {key: config["mixture"][key] for key in _MIXTURE_KEYS[kind]} | {"kind": kind}
     weights = identity["mixture"].get("weights")
@@ -81,6 +87,12 @@ def describe_identity(config: dict[str, Any], pool_fingerprint: str) -> dict[str
 def make_run_id(identity: dict[str, Any]) -> str:
     """Hash an identity into the run's id: directory name, W&B id and key of the runs table."""
     return fingerprint(identity, length=16)
+
+
+def _name_model(path: str | None) -> str | None:
+    """Name a model that a run trained by the run: its id says all, and its folder may move."""
+    found = TRAINED.search(path or "")
+    return f"run {found[1]}" if found else path
 
 
 def _as_float(value: Any) -> Any:

@@ -30,6 +30,7 @@ from causalmix.run.diary import Diary
 from causalmix.run.guard import Guard
 from causalmix.run.metrics import Metrics
 from causalmix.run.record import Record, check_outcomes
+from causalmix.run.stage import Stage
 from causalmix.run.workshop import Workshop
 from causalmix.track.mirror import Mirror
 
@@ -167,6 +168,7 @@ def _do_run(
 
     model = workshop.load_model(config, point.base_dir, pool)
     row["model.n_parameters"] = count_parameters(model)
+    stage = Stage(config, pool, candidates, model)
     diary.note("training_started")
     with Metrics(run_dir / "metrics.jsonl") as metrics:
 
@@ -185,6 +187,7 @@ def _do_run(
             should_stop=guard.should_stop,
         )
     diary.note("training_ended")
+    row |= stage.end(model, run_dir)
     evaluation = workshop.get_evaluator(config, pool).evaluate(model, run_dir / "eval")
     diary.note("evaluation_ended")
     row |= {
