@@ -124,6 +124,8 @@ def describe_pool(
         [{"domain": domain, **values} for domain, values in facts["domains"].items()],
         f"{facts['name']}: {facts['n_documents']} documents, {facts['n_tokens']} tokens",
     )
+    for feature, count in facts["truncated_scores"].items():
+        typer.echo(f"{feature}: {count} texts ({count / facts['n_documents']:.1%}) were longer than what it reads")
     state = facts["state"]["state"]
     features = [name for name in state if "." not in name]
     rows = [

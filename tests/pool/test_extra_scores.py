@@ -24,7 +24,6 @@ from causalmix.pool.scores.extra import KINDS, identify_scorers, list_features, 
 from causalmix.pool.scores.given import GivenScores
 from causalmix.pool.scores.plain import WORD
 from causalmix.pool.scores.scorer import ScoredText
-from causalmix.pool.scoring import check_given
 from causalmix.pool.state import measure_state
 from causalmix.pool.store import Pool, open_pool
 from tests.pool.conftest import tiny_config
@@ -193,14 +192,23 @@ def test_given_scores_are_joined_by_id(pool: Pool, write_lines: LINES, tmp_path:
 
 def test_given_scores_that_do_not_fit_are_named(write_lines: LINES) -> None:
     path = write_lines("s.jsonl", [{"id": "a", "s": 1}, {"id": "b", "s": 2}, {"id": "b", "s": 3}, {"id": "z", "s": 0}])
-    scores = tiny_config().scores
-    scores.extra = {"x": {"kind": "given", "path": str(path), "column": "s"}}
     with pytest.raises(PoolError) as caught:
-        check_given(scores, ["a", "b", "c", "d"])
+        GivenScores(str(path), "s").check(["a", "b", "c", "d"])
     message = str(caught.value)
     assert "2 documents without a score (c, d)" in message
     assert "1 ids that stand there twice (b)" in message
     assert "1 ids that are not the pool's (z)" in message
+
+
+def test_given_scores_of_another_pool_stop_before_anything_is_made(write_lines: LINES, tmp_path: Path) -> None:
+    cfg = tiny_config()
+    cfg.scores.extra = {
+        "x": {"kind": "given", "path": str(write_lines("s.jsonl", [{"id": "z", "s": 0}])), "column": "s"}
+    }
+    with pytest.raises(PoolError, match=r"400 documents without a score \(.*; 1 ids that are not the pool's \(z\)"):
+        prepare(cfg, tmp_path, progress=False)
+    (root,) = (tmp_path / "pools").iterdir()
+    assert not (root / "tokenizer").exists()
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", '"high"', "null", "true"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,33 @@ def test_workers_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     cfg.scores.n_workers = 0
     with pytest.raises(PoolError, match=r"n_workers=0 must be 1 or more"):
         count_workers(cfg, 5)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_log_says_how_fast_and_how_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(score_work, "SAY_EVERY_S", 0.0)
+    cfg = tiny_config()
+    cfg.scores.standard, cfg.scores.extra = [], {"size": {"kind": "length"}}
+    score_pool(cfg, tmp_path, Shard(0, 2), progress=True)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("score, shard 0 of 2")]
+    assert len(lines) == 4
+    assert re.fullmatch(r"score, shard 0 of 2: 64 of 208 documents, \d+ a second, \d+\.\d min left", lines[0])
+    assert lines[-1].startswith("score, shard 0 of 2: 208 of 208 documents")
+    assert lines[-1].endswith(" 0.0 min left")
+
+
+@pytest.mark.slow
+def test_a_scorer_that_cannot_be_loaded_speaks_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "from causalmix.errors import PoolError\ndef make():\n    raise PoolError('no weights here')\n"
+    (tmp_path / "lacking_scores_of_a_test.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    cfg = tiny_config(n_documents=4500)
+    cfg.scores.standard, cfg.scores.extra = [], {"x": {"kind": "lacking_scores_of_a_test:make"}}
+    cfg.scores.n_workers = 2
+    with pytest.raises(PoolError, match=r"pool.scores.extra.x: no weights here"):
+        prepare(cfg, tmp_path, progress=False)
 
 
 def array(task: int, count: int, first: int = 0, step: int = 1) -> dict[str, str]:

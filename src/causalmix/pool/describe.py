@@ -41,6 +41,7 @@ def describe_pool(pool: Pool, cfg: CandidateConfig, *, n_samples: int | None = N
         "n_target_tokens": pool.facts["n_target_tokens"],
         "n_truncated": pool.facts["n_truncated"],
         "n_truncated_scores": pool.facts["n_truncated_scores"],
+        "truncated_scores": pool.facts.get("truncated_scores", {}),  # not in stores made before it was counted apart
         "vocab_size": pool.vocab_size,
         "tokenizer_fingerprint": pool.tokenizer_fingerprint,
         "heldout": pool.facts["heldout"],

@@ -23,6 +23,8 @@ from causalmix.pool.demo.generate import GENERATOR_VERSION
 from causalmix.pool.ingest import Sources, find_sources
 from causalmix.pool.score_work import Shard, score_shard
 from causalmix.pool.scores import FEATURES, SCORES_VERSION
+from causalmix.pool.scores.extra import identify_scorers
+from causalmix.pool.scoring import check_given, check_settings, open_blocks
 from causalmix.pool.stage import Summary, lock_folder, run_stage
 from causalmix.pool.state import measure_state, write_state
 from causalmix.pool.store import FORMAT, INPUTS_FILE, POOL_FILE, hash_parts, measure_files, open_pool
@@ -64,6 +66,8 @@ def prepare(cfg: PoolConfig, outputs: Path, *, progress: bool = True) -> Path:
         if not (root / POOL_FILE).is_file():
             done = _run_stages(cfg, sources, inputs, root, progress)
             write_json(root / POOL_FILE, _summarise(cfg.name, done, measure_files(root)))
+            # Last: as long as there is no pool.json, another shard may look for them.
+            open_blocks(cfg, root, inputs).remove()
     pool = open_pool(root)
     if not (root / STATE_FILE).is_file():  # of the whole pool: what an analysis asks for by the pool's name
         everything = draw_candidates(pool, CandidateConfig(kind="all"), seed=0)
@@ -83,8 +87,6 @@ def score_pool(cfg: PoolConfig, outputs: Path, shard: Shard, *, progress: bool =
         ``path``, ``shard``, ``of``, ``n_scored`` (documents), ``wall_s``, ``n_blocks``, ``blocks_left`` (of other
         shards) and ``finished``.
     """
-    from causalmix.pool import scoring
-
     root, sources, inputs = locate(cfg, outputs)
     facts: dict[str, Any] = {"path": str(root), "shard": shard.index, "of": shard.of, "n_scored": 0, "wall_s": 0.0}
     if (root / POOL_FILE).is_file() and _matches(root, inputs):
@@ -92,7 +94,7 @@ def score_pool(cfg: PoolConfig, outputs: Path, shard: Shard, *, progress: bool =
     with lock_folder(root), hide_bars():
         _begin(root, inputs)
         _run_stages(cfg, sources, inputs, root, progress, with_scores=False)
-    blocks = scoring.open_blocks(cfg, root, inputs)
+    blocks = open_blocks(cfg, root, inputs)
     started = time.perf_counter()
     with hide_bars():
         facts["n_scored"] = score_shard(cfg, root, blocks, shard, progress=progress)
@@ -112,6 +114,7 @@ def locate(cfg: PoolConfig, outputs: Path) -> tuple[Path, Sources | None, dict[s
     """
     if cfg.source not in SOURCES:
         raise PoolError(f"pool.source={cfg.source!r} is not one of {', '.join(SOURCES)}.")
+    check_settings(cfg.scores)
     sources = None if cfg.source == "demo" else find_sources(cfg)
     inputs = describe_inputs(cfg, sources)
     root = Path(cfg.store_dir) if cfg.store_dir else Path(outputs) / "pools" / f"{cfg.name}-{fingerprint(inputs, 12)}"
@@ -148,9 +151,6 @@ def describe_inputs(cfg: PoolConfig, sources: Sources | None) -> dict[str, Any]:
 
 def _drop_defaults(scores: dict[str, Any]) -> None:
     """Leave out what changes time alone, and settings at the value they had before they were settings."""
-    from causalmix.pool.scores.extra import identify_scorers, list_features
-
-    list_features(scores["standard"], scores["extra"])
     for key in ("batch_tokens", "n_workers"):
         scores.pop(key)
     if scores["text"] == "joined":
@@ -194,6 +194,7 @@ def _run_stages(
         done[name] = run_stage(root, name, partial(_timed, build))
 
     run("documents", lambda to: stages.build_documents(to, cfg, sources, progress=progress))
+    check_given(cfg.scores, root)
     run("tokenizer", lambda to: stages.build_tokenizer(to, cfg, root))
     run("tokens", lambda to: stages.build_tokens(to, cfg, root, progress=progress))
     run("reference_lm", lambda to: scoring.build_reference_lm(to, cfg, root, progress=progress))
@@ -201,7 +202,6 @@ def _run_stages(
     identity = scoring.identify_scores(inputs, str(done["tokenizer"]["fingerprint"]))
     if with_scores:
         run("scores", lambda to: scoring.build_scores(to, cfg, root, inputs, identity, progress=progress))
-        scoring.open_blocks(cfg, root, inputs).remove()
     return done
 
 

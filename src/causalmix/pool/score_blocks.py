@@ -152,10 +152,10 @@ class ScoreBlocks:
 
 
 def _refuse_broken(ids: Sequence[str], raw: NDArray[np.float64], features: Sequence[str]) -> None:
-    rows, columns = np.nonzero(~np.isfinite(raw))
-    if len(rows):
-        named = name_some(f"{ids[row]} ({features[column]} {raw[row, column]})" for row, column in zip(rows, columns))
-        raise PoolError(f"{len(rows)} scores are not numbers: {named}. The scorer or the model behind it is broken.")
+    broken = np.argwhere(~np.isfinite(raw)).tolist()
+    if broken:
+        named = name_some(f"{ids[row]} ({features[column]} {raw[row, column]})" for row, column in broken)
+        raise PoolError(f"{len(broken)} scores are not numbers: {named}. The scorer or the model behind it is broken.")
 
 
 def _refuse_other_ids(folder: Path, wanted: Sequence[str], found: Sequence[str]) -> None:

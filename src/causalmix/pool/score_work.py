@@ -148,16 +148,18 @@ def _start_worker(cfg: PoolConfig, root: Path, blocks: ScoreBlocks, numbers: Any
     import torch
     from transformers.utils import logging
 
-    from causalmix.pool.scoring import load_panel
-
     logging.disable_progress_bar()
     torch.set_num_threads(1)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(numbers.get()) % torch.cuda.device_count())
-    _here.update(panel=load_panel(cfg, root), root=root, blocks=blocks)
+    _here.update(cfg=cfg, root=root, blocks=blocks)
 
 
 def _work(block: int) -> int:
+    if "panel" not in _here:  # not when the process starts: what cannot be loaded is then an error with its own words
+        from causalmix.pool.scoring import load_panel
+
+        _here["panel"] = load_panel(_here["cfg"], _here["root"])
     score_block(_here["panel"], _here["root"], _here["blocks"], block)
     return block
 

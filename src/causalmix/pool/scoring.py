@@ -22,7 +22,7 @@ from causalmix.pool.reading import (
 )
 from causalmix.pool.score_blocks import FOLDER, ScoreBlocks
 from causalmix.pool.score_work import Shard, score_shard
-from causalmix.pool.scores.extra import identify_scorers, list_features, make_scorers, read_entries
+from causalmix.pool.scores.extra import check_scorers, identify_scorers, list_features, make_scorers, read_entries
 from causalmix.pool.scores.given import GivenScores
 from causalmix.pool.scores.normaliser import Normaliser, fit_normaliser
 from causalmix.pool.scores.panel import Panel
@@ -116,12 +116,9 @@ def build_scores(
     folder: Path, cfg: PoolConfig, root: Path, inputs: dict[str, Any], identity: dict[str, Any], *, progress: bool
 ) -> Summary:
     """Score every document that is not scored yet, and freeze the normaliser on reference documents."""
-    check_settings(cfg.scores)
     blocks = open_blocks(cfg, root, inputs)
-    ids = read_column(documents_path(root), "id")
-    check_given(cfg.scores, ids)
     score_shard(cfg, root, blocks, Shard(), progress=progress)
-    raw, truncated = blocks.join(ids)
+    raw, truncated = blocks.join(read_column(documents_path(root), "id"))
     if cfg.scores.scale_of:
         normaliser = read_scale(cfg)
     else:
@@ -145,9 +142,10 @@ def check_settings(scores: ScoresConfig) -> None:
         if getattr(scores, key) < 1:
             raise PoolError(f"pool.scores.{key}={getattr(scores, key)} must be 1 or more.")
     list_features(scores.standard, scores.extra)
+    check_scorers(scores.extra)
 
 
-def check_given(scores: ScoresConfig, ids: list[str]) -> None:
+def check_given(scores: ScoresConfig, root: Path) -> None:
     """Refuse given scores that are not the pool's, one a document.
 
     Raises
@@ -156,9 +154,11 @@ def check_given(scores: ScoresConfig, ids: list[str]) -> None:
         Naming ids that are missing, doubled or foreign.
     """
     given = {name for name, (kind, _) in read_entries(scores.extra).items() if kind == "given"}
-    for scorer in make_scorers({name: scores.extra[name] for name in given}).values():
-        assert isinstance(scorer, GivenScores)
-        scorer.check(ids)
+    if given:
+        ids = read_column(documents_path(root), "id")
+        for scorer in make_scorers({name: scores.extra[name] for name in given}).values():
+            assert isinstance(scorer, GivenScores)
+            scorer.check(ids)
 
 
 def read_scale(cfg: PoolConfig) -> Normaliser:
@@ -220,7 +220,6 @@ def needs_rater(scores: ScoresConfig) -> bool:
 
 def load_panel(cfg: PoolConfig, root: Path) -> Panel:
     """Load every scorer of a pool: pretrained ones where they are named, else those of the stages before."""
-    check_settings(cfg.scores)
     features = list_features(cfg.scores.standard, cfg.scores.extra)
     lm_cfg, rater_cfg = cfg.scores.reference_lm, cfg.scores.rater
     if cfg.scores.scale_of:
@@ -239,7 +238,7 @@ def _load_language_model(scores: ScoresConfig, cfg: ReferenceLMConfig, root: Pat
 
     path = cfg.path or str(root / "reference_lm")
     return LanguageModelScorer(
-        load_reference_lm(path, cfg.revision, cfg.dtype).to(_choose_device()),  # type: ignore[arg-type]
+        load_reference_lm(path, cfg.revision, cfg.dtype).to(_choose_device()),
         _load_tokenizer_of("pool.scores.reference_lm", path, cfg.revision),
         max_length=scores.loss_max_length,
         batch_tokens=scores.batch_tokens,
@@ -253,7 +252,7 @@ def _load_style(scores: ScoresConfig, cfg: RaterConfig, root: Path) -> WritingSt
 
     path = cfg.path or str(root / "rater")
     return WritingStyleScorer(
-        load_rater(path, cfg.revision).to(_choose_device()),  # type: ignore[arg-type]
+        load_rater(path, cfg.revision).to(_choose_device()),
         _load_tokenizer_of("pool.scores.rater", path, cfg.revision),
         chunk_length=cfg.chunk_length,
         batch_tokens=scores.batch_tokens,

@@ -176,8 +176,9 @@ def hash_parts(parts: dict[str, Any]) -> str:
 
 def measure_files(path: Path) -> dict[str, int]:
     """Sizes in bytes of a store's files, by name relative to it."""
-    files = sorted(child for child in path.rglob("*") if child.is_file() and not child.name.startswith("."))
-    return {str(child.relative_to(path)): child.stat().st_size for child in files if child.name != POOL_FILE}
+    files = sorted(child for child in path.rglob("*") if child.is_file())
+    named = {child.relative_to(path): child.stat().st_size for child in files if child.name != POOL_FILE}
+    return {str(name): size for name, size in named.items() if not any(part.startswith(".") for part in name.parts)}
 
 
 def _check_files(path: Path, facts: dict[str, Any]) -> None:

@@ -48,5 +48,5 @@ class Stage:
         from causalmix.train.device import choose_device
 
         assert self.sample is not None
-        model.to(choose_device(self.config.train.device))  # type: ignore[arg-type]
+        model.to(choose_device(self.config.train.device))
         return score_sample(self.pool, self.sample, model, self.config.pool.scores.batch_tokens)

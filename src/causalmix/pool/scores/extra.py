@@ -86,20 +86,31 @@ def make_scorers(extra: Any) -> dict[str, Scorer]:
     PoolError
         For an unknown kind, a module that cannot be imported, or settings that the factory does not take.
     """
+    check_scorers(extra)
     scorers = {}
     for name, (kind, settings) in read_entries(extra).items():
-        factory = _find_factory(name, kind)
         try:
-            inspect.signature(factory).bind(**settings)
-        except TypeError as error:
-            raise PoolError(f"pool.scores.extra.{name}: {kind} does not take these settings: {error}.") from error
-        try:
-            scorers[name] = factory(**settings)
+            scorers[name] = _find_factory(name, kind)(**settings)
         except PoolError as error:
             raise PoolError(f"pool.scores.extra.{name}: {error}") from error
         if not callable(scorers[name]):
             raise PoolError(f"pool.scores.extra.{name}: {kind} returned no function of texts. See docs/scorers.md.")
     return scorers
+
+
+def check_scorers(extra: Any) -> None:
+    """Refuse what cannot be made, without making it: a scorer may be a large model.
+
+    Raises
+    ------
+    PoolError
+        For an unknown kind, a module that cannot be imported, or settings that the factory does not take.
+    """
+    for name, (kind, settings) in read_entries(extra).items():
+        try:
+            inspect.signature(_find_factory(name, kind)).bind(**settings)
+        except TypeError as error:
+            raise PoolError(f"pool.scores.extra.{name}: {kind} does not take these settings: {error}.") from error
 
 
 def identify_scorers(extra: Any) -> dict[str, Any]:

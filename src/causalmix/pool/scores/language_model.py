@@ -191,8 +191,8 @@ def stream_vocabulary(
             weights = torch.exp(shifted)
             # sum(e^(l - top) (l - top)) must follow `top` when it rises.
             drift = torch.where(mass > 0, (top - raised) * mass, torch.zeros_like(mass))
-            weighted = shrink * (weighted + drift) + torch.linalg.vecdot(weights, shifted)
             mass = shrink * mass + weights.sum(dim=1)
+            weighted = shrink * (weighted + drift) + weights.mul_(shifted).sum(dim=1)
             top = raised
         log_mass = torch.log(mass)
         losses.append((top + log_mass - chosen) / math.log(2))
