@@ -70,6 +70,7 @@ def score_pool(
     overrides: Overrides = None,
     shard: Annotated[int | None, typer.Option(help="Which part, from 0; in a SLURM array: the task's.")] = None,
     of: Annotated[int | None, typer.Option(help="Parts in all.")] = None,
+    before: Annotated[bool, typer.Option("--before", help="Only make what comes before the scores.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Score a pool, or one part of it; the part that ends last finishes the store."""
@@ -77,7 +78,7 @@ def score_pool(
     from causalmix.pool.score_work import find_shard
     from causalmix.sweep.points import to_config
 
-    part = find_shard(shard, of, os.environ)
+    part = None if before else find_shard(shard, of, os.environ)
     plain = compose_config(overrides)
     facts = score(to_config(plain).pool, Path(plain["outputs"]), part)
     if as_json:
@@ -85,7 +86,7 @@ def score_pool(
         return
     rate = f", {facts['n_scored'] / facts['wall_s']:.0f} a second" if facts["n_scored"] and facts["wall_s"] else ""
     n_left, n_blocks = facts["blocks_left"], facts["n_blocks"]
-    left = "the store is finished" if facts["finished"] else f"{n_left} of {n_blocks} blocks left, of other shards"
+    left = "the store is finished" if facts["finished"] else f"{n_left} of {n_blocks} blocks left"
     typer.echo(f"{facts['path']}: scored {facts['n_scored']} documents{rate}; {left}")
 
 

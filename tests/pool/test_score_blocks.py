@@ -198,9 +198,11 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score_blocks, "BATCH", 500)
     overrides = [*POOL, f"outputs={tmp_path}", "pool.n_documents=800"]
     runner = CliRunner()
+    ready = runner.invoke(app, ["pool", "score", *overrides, "--before"], catch_exceptions=False)
+    assert "scored 0 documents; 2 of 2 blocks left" in ready.stdout
     first = runner.invoke(app, ["pool", "score", *overrides, "--shard", "0", "--of", "2"], catch_exceptions=False)
     assert "scored 500 documents" in first.stdout
-    assert "1 of 2 blocks left, of other shards" in first.stdout
+    assert "1 of 2 blocks left" in first.stdout
     for name, value in array(2, 2, 1).items():
         monkeypatch.setenv(name, value)
     second = runner.invoke(app, ["pool", "score", *overrides, "--json"], catch_exceptions=False)

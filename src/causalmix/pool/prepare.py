@@ -25,13 +25,14 @@ from causalmix.pool.score_work import Shard, score_shard
 from causalmix.pool.scores import FEATURES, SCORES_VERSION
 from causalmix.pool.scores.extra import identify_scorers
 from causalmix.pool.scoring import check_given, check_settings, open_blocks
-from causalmix.pool.stage import Summary, lock_folder, run_stage
+from causalmix.pool.stage import SUMMARY, Summary, lock_folder, run_stage
 from causalmix.pool.state import measure_state, write_state
 from causalmix.pool.store import FORMAT, INPUTS_FILE, POOL_FILE, hash_parts, measure_files, open_pool
 from causalmix.pool.threads import hide_bars
 
 SOURCES = ("demo", "jsonl", "parquet")
 STATE_FILE = "state.json"
+BEFORE_SCORES = ("documents", "tokenizer", "tokens", "reference_lm", "rater")
 
 
 def prepare(cfg: PoolConfig, outputs: Path, *, progress: bool = True) -> Path:
@@ -75,11 +76,19 @@ def prepare(cfg: PoolConfig, outputs: Path, *, progress: bool = True) -> Path:
     return root
 
 
-def score_pool(cfg: PoolConfig, outputs: Path, shard: Shard, *, progress: bool = True) -> dict[str, Any]:
+def score_pool(cfg: PoolConfig, outputs: Path, shard: Shard | None, *, progress: bool = True) -> dict[str, Any]:
     """Score one shard of a pool, making what comes before first; the shard that ends last finishes the store.
 
     Any number of shards may run at once, on any number of machines that share the folder: the stages before
     the scores are made by one of them while the others wait.
+
+    Parameters
+    ----------
+    cfg : PoolConfig
+    outputs : Path
+    shard : Shard or None
+        None makes only what comes before the scores.
+    progress : bool
 
     Returns
     -------
@@ -88,13 +97,18 @@ def score_pool(cfg: PoolConfig, outputs: Path, shard: Shard, *, progress: bool =
         shards) and ``finished``.
     """
     root, sources, inputs = locate(cfg, outputs)
-    facts: dict[str, Any] = {"path": str(root), "shard": shard.index, "of": shard.of, "n_scored": 0, "wall_s": 0.0}
+    part = {"shard": shard.index, "of": shard.of} if shard else {"shard": None, "of": None}
+    facts: dict[str, Any] = {"path": str(root), **part, "n_scored": 0, "wall_s": 0.0}
     if (root / POOL_FILE).is_file() and _matches(root, inputs):
         return {**facts, "n_blocks": 0, "blocks_left": 0, "finished": True}
-    with lock_folder(root), hide_bars():
-        _begin(root, inputs)
-        _run_stages(cfg, sources, inputs, root, progress, with_scores=False)
+    if not all((root / stage / SUMMARY).is_file() for stage in BEFORE_SCORES):
+        with lock_folder(root), hide_bars():
+            _begin(root, inputs)
+            _run_stages(cfg, sources, inputs, root, progress, with_scores=False)
+    _matches(root, inputs)
     blocks = open_blocks(cfg, root, inputs)
+    if shard is None:
+        return {**facts, "n_blocks": blocks.count, "blocks_left": len(blocks.list_missing()), "finished": False}
     started = time.perf_counter()
     with hide_bars():
         facts["n_scored"] = score_shard(cfg, root, blocks, shard, progress=progress)
