@@ -23,7 +23,7 @@ from causalmix.sweep.points import Inputs, find_base
 from causalmix.train.model import load_base
 from tests.analysis.synthetic import make_frame
 from tests.plain import make_plain
-from tests.tiny import compose_tiny
+from tests.tiny import TINY, compose_tiny, launch
 
 DOMAINS = ("coding", "instruction_following", "knowledge", "math", "safety")
 STAGES = ["experiment=stages", "train.n_samples=301", "stages.n_documents=60", "mixture.use_candidate=true"]
@@ -99,6 +99,12 @@ def test_what_stages_cannot_do_is_refused(tiny_outputs: Path) -> None:
     plain = compose_tiny(tiny_outputs, "experiment=stages", "runs=t.csv", "train.n_samples=1")
     with pytest.raises(ConfigError, match=r"train.n_samples=1: 2 stages cannot be"):
         run_stages(plain, answer_settings)
+
+
+def test_the_command_reaches_the_stages(tiny_outputs: Path) -> None:
+    ended = launch(*TINY, "experiment=stages", f"outputs={tiny_outputs}")
+    assert ended.returncode == 2
+    assert ended.stderr.strip().endswith("job=stages needs runs=SWEEP-or-table: the runs that the policy is fitted on")
 
 
 # --- end to end ------------------------------------------------------------------------------------------
