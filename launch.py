@@ -42,6 +42,11 @@ def run(config: DictConfig) -> Any:
         from causalmix.study.summary import present
 
         return present(run_study(plain, Analyst(answer_settings, write_confirmed_report)), plain, sys.argv[1:])
+    if plain["job"] == "stages":
+        from analysis.calls import answer_settings
+        from causalmix.study.stages import run_stages
+
+        return run_stages(plain, answer_settings)
     from causalmix.sweep.submit import run_single
 
     return run_single(plain)

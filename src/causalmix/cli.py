@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -60,6 +61,31 @@ def prepare_pool(overrides: Overrides = None) -> None:
     typer.echo(prepare(to_config(plain).pool, Path(plain["outputs"])))
 
 
+@pool_app.command("score")
+def score_pool(
+    overrides: Overrides = None,
+    shard: Annotated[int | None, typer.Option(help="Which part, from 0; in a SLURM array: the task's.")] = None,
+    of: Annotated[int | None, typer.Option(help="Parts in all.")] = None,
+    before: Annotated[bool, typer.Option("--before", help="Only make what comes before the scores.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score a pool, or one part of it; the part that ends last finishes the store."""
+    from causalmix.pool.prepare import score_pool as score
+    from causalmix.pool.score_work import find_shard
+    from causalmix.sweep.points import to_config
+
+    part = None if before else find_shard(shard, of, os.environ)
+    plain = compose_config(overrides)
+    facts = score(to_config(plain).pool, Path(plain["outputs"]), part)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    rate = f", {facts['n_scored'] / facts['wall_s']:.0f} a second" if facts["n_scored"] and facts["wall_s"] else ""
+    n_left, n_blocks = facts["blocks_left"], facts["n_blocks"]
+    left = "the store is finished" if facts["finished"] else f"{n_left} of {n_blocks} blocks left"
+    typer.echo(f"{facts['path']}: scored {facts['n_scored']} documents{rate}; {left}")
+
+
 @pool_app.command("state")
 def write_pool_state(
     output: Annotated[Path, typer.Argument(help="Where to write state.json.")], overrides: Overrides = None
@@ -99,6 +125,8 @@ def describe_pool(
         [{"domain": domain, **values} for domain, values in facts["domains"].items()],
         f"{facts['name']}: {facts['n_documents']} documents, {facts['n_tokens']} tokens",
     )
+    for feature, count in facts["truncated_scores"].items():
+        typer.echo(f"{feature}: {count} texts ({count / facts['n_documents']:.1%}) were longer than what it reads")
     state = [{"state of a candidate pool": name, **values} for name, values in tabulate_state(facts).items()]
     print_rows(state, "means and quantiles of the normalised scores")
     for cause, counts in facts["left_out"].items():
@@ -141,6 +169,7 @@ def examine(
     wait: Annotated[float, typer.Option(help="Seconds that the doctor's own job may wait; 0 submits none.")] = 120.0,
 ) -> None:
     """Check SLURM, folder, disk, versions, GPUs and tracker before a sweep does; exit status 1: it would fail."""
+    from causalmix.config.folder import find_conf
     from causalmix.sweep.doctor.examine import examine_site
     from causalmix.sweep.doctor.finding import has_failed, render_finding, to_plain
     from causalmix.sweep.points import to_config

@@ -13,7 +13,7 @@ from causalmix.cli import compose_config
 from causalmix.config import HFConfig, PoolConfig
 from causalmix.errors import PoolError
 from causalmix.pool import sources
-from causalmix.pool.prepare import check_config, describe_inputs
+from causalmix.pool.inputs import check_config, describe_inputs
 from causalmix.pool.sources import find_sources
 from causalmix.pool.table import read_column
 from causalmix.sweep.points import to_config

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from causalmix.errors import CausalMixError, PoolError
-from causalmix.pool import scoring, stages
+from causalmix.pool import scorers, stages
 from causalmix.pool.prepare import prepare
 from causalmix.pool.stage import run_stage
 from causalmix.pool.store import Pool, open_pool
@@ -98,7 +98,7 @@ def test_interrupted_store_goes_on_after_its_last_stage(
     pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
-    rater, documents = scoring.build_rater, stages.build_documents
+    rater, documents = scorers.build_rater, stages.build_documents
 
     def fail(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
@@ -108,7 +108,7 @@ def test_interrupted_store_goes_on_after_its_last_stage(
         return documents(*args, **options)
 
     monkeypatch.setattr(stages, "build_documents", count)
-    monkeypatch.setattr(scoring, "build_rater", fail)
+    monkeypatch.setattr(scorers, "build_rater", fail)
     with pytest.raises(KeyboardInterrupt):
         prepare(tiny_config(), tmp_path, progress=False)
     (root,) = (tmp_path / "pools").iterdir()
@@ -116,7 +116,7 @@ def test_interrupted_store_goes_on_after_its_last_stage(
         open_pool(root)
     leftover = root / ".scores.123.tmp"
     leftover.mkdir()
-    monkeypatch.setattr(scoring, "build_rater", rater)
+    monkeypatch.setattr(scorers, "build_rater", rater)
     finished = open_pool(prepare(tiny_config(), tmp_path, progress=False))
     assert calls == ["documents"]
     assert finished.fingerprint == pool.fingerprint
@@ -236,7 +236,7 @@ def test_a_tokenizer_without_a_template_is_refused_before_anything_is_read(files
 
 
 def test_settings_that_decide_nothing_are_no_part_of_a_store(files: Path) -> None:
-    from causalmix.pool.prepare import describe_inputs
+    from causalmix.pool.inputs import describe_inputs
     from causalmix.pool.sources import find_sources
 
     cfg = tiny_config(source="jsonl", path=str(files))

@@ -51,16 +51,20 @@ def model() -> Any:
     return model
 
 
-def score_literally(model: Any, tokenizer: Any, text: ScoredText, max_length: int) -> tuple[float, float]:
+def score_literally(
+    model: Any, tokenizer: Any, text: ScoredText, max_length: int, separator: str = "\n"
+) -> tuple[float, float]:
     """HES and Normalized_Loss of one text, with all logits, straight from the definitions."""
-    encoding = tokenizer(text.text, add_special_tokens=False, return_offsets_mapping=True)
+    whole = f"{text.prompt}{separator}{text.output}" if text.prompt else text.output
+    boundary = len(whole) - len(text.output)
+    encoding = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
     ids, offsets = encoding["input_ids"][:max_length], encoding["offset_mapping"][:max_length]
     if len(ids) < 2:
         return 0.0, 0.0
     with torch.no_grad():
         probabilities = model(input_ids=torch.tensor([ids])).logits[0].double().softmax(dim=1).numpy()
     losses = [-math.log2(probabilities[at - 1, ids[at]]) for at in range(1, len(ids))]
-    answer = [at for at in range(1, len(ids)) if offsets[at][0] >= text.boundary]
+    answer = [at for at in range(1, len(ids)) if offsets[at][0] >= boundary]
     entropies = [-sum(p * math.log2(p) for p in probabilities[at - 1] if p > 0) for at in answer]
     if not entropies:
         return 0.0, float(np.mean(losses))
@@ -80,6 +84,46 @@ def test_scores_match_the_definitions(
     np.testing.assert_allclose(scorer.score(TEXTS), expected, atol=1e-4)
 
 
+PIECES = ["", "7", "3 + 4 = 7.", "The answer is ", "\n", "naïve 漢字 🙂", "def total(items):", "user assistant " * 20]
+PARTS = st.lists(st.sampled_from(PIECES), max_size=4).map("".join) | st.text(max_size=30)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    seed=st.integers(0, 50),
+    bias=st.booleans(),
+    parts=st.lists(st.tuples(PARTS, PARTS), min_size=1, max_size=6),
+    max_length=st.integers(1, 90),
+    batch_tokens=st.integers(1, 600),
+    published=st.booleans(),
+)
+def test_scores_match_the_definitions_on_random_models_and_texts(
+    tokenizer: Any, seed: int, bias: bool, parts: Any, max_length: int, batch_tokens: int, published: bool
+) -> None:
+    cfg = ModelConfig(name="t", hidden_size=16, n_layers=1, n_heads=2, n_kv_heads=1, intermediate_size=16)
+    model = build_model(cfg, 400, seed=seed)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(30)
+        if bias:  # an output layer of another family's shape
+            model.lm_head.bias = torch.nn.Parameter(torch.randn(400, generator=torch.Generator().manual_seed(seed)))
+    texts = [ScoredText(prompt, output) for prompt, output in parts]
+    hes_length = max_length + 7 if published else None
+    scorer = LanguageModelScorer(
+        model, tokenizer, max_length=max_length, batch_tokens=batch_tokens, hes_max_length=hes_length
+    )
+    expected = np.array([score_literally(model, tokenizer, text, max_length) for text in texts])
+    if hes_length is not None:
+        expected[:, 0] = [score_literally(model, tokenizer, text, hes_length, separator="")[0] for text in texts]
+    np.testing.assert_allclose(scorer.score(texts), expected, atol=1e-4, rtol=1e-5)
+
+
+def test_the_published_texts_are_counted_apart(model: Any, tokenizer: Any) -> None:
+    scorer = LanguageModelScorer(model, tokenizer, max_length=4, batch_tokens=512, hes_max_length=60)
+    texts = [ScoredText("What is 3 + 4?", "3 + 4 = 7."), ScoredText("", "7"), ScoredText("a " * 60, "b")]
+    scorer.score(texts)
+    assert scorer.truncated == {"normalized_loss": 2, "hes": 1}
+
+
 def test_empty_and_one_token_texts_score_zero(model: Any, tokenizer: Any) -> None:
     scorer = LanguageModelScorer(model, tokenizer, max_length=64, batch_tokens=512)
     scores = scorer.score([ScoredText("", ""), ScoredText("", "7"), ScoredText("7", "")])
@@ -91,7 +135,7 @@ def test_empty_and_one_token_texts_score_zero(model: Any, tokenizer: Any) -> Non
 def test_truncated_texts_are_counted(model: Any, tokenizer: Any) -> None:
     scorer = LanguageModelScorer(model, tokenizer, max_length=16, batch_tokens=512)
     scores = scorer.score([ScoredText("a " * 40, "never read"), ScoredText("a", "b")])
-    assert scorer.n_truncated == 1
+    assert scorer.truncated == {"hes": 1, "normalized_loss": 1}
     assert scores[0, 0] == 0
 
 
@@ -136,6 +180,9 @@ def test_buckets_hold_everything_once(lengths: list[int], batch_tokens: int) -> 
     assert found == np.flatnonzero(sizes > 0).tolist()
     for batch in batches:
         assert len(batch) == 1 or len(batch) * sizes[batch].max() <= batch_tokens
+    alike = list(bucket_by_length(sizes, batch_tokens, exact=True))
+    assert sorted(int(at) for batch in alike for at in batch) == found
+    assert all(len(set(sizes[batch])) == 1 for batch in alike)
 
 
 # --- the rater -------------------------------------------------------------------------------------------
@@ -196,6 +243,19 @@ def test_pairs_that_cannot_be_made() -> None:
         pair_by_quality(texts, np.full(10, np.nan), np.zeros(10), 5, seed=0)
     with pytest.raises(PoolError, match="no reference document has three words"):
         pair_by_corruption([ScoredText("q", "one")], 5, seed=0)
+
+
+def test_a_rater_without_a_padding_token_scores_the_same(
+    tokenizer: Any, rater_config: RaterConfig, tmp_path: Any
+) -> None:
+    model, _ = train_rater(rater_config, tokenizer, [("a b c", "c a b")] * 20, vocab_size=400, progress=False)
+    padded = WritingStyleScorer(model, tokenizer, chunk_length=16, batch_tokens=400).score(TEXTS)
+    model.config.pad_token_id = None
+    model.save_pretrained(tmp_path)
+    bare = load_rater(str(tmp_path))
+    assert bare.config.pad_token_id is None
+    scores = WritingStyleScorer(bare, tokenizer, chunk_length=16, batch_tokens=400).score(TEXTS)
+    np.testing.assert_allclose(scores, padded, atol=1e-5)
 
 
 def test_rater_of_another_shape_is_refused(tmp_path: Any) -> None:

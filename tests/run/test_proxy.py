@@ -68,6 +68,24 @@ def test_the_state_is_measured_before_the_mixture_is_drawn(bench: Bench, tmp_pat
     assert record.events[0]["candidate_fingerprint"] == record.row["pool.fingerprint"]
 
 
+def test_a_run_writes_what_its_candidate_pool_is_like(bench: Bench, tmp_path: Path) -> None:
+    record = bench.run(tmp_path)
+    found = select(record, "control.")
+    domains = [name.removeprefix("mixture.") for name in record.row if name.startswith("mixture.")]
+    kinds = ("tokens_per_document", "n_documents")
+    assert set(found) == {f"control.{kind}.{domain}" for kind in kinds for domain in domains}
+    assert sum(found[f"control.n_documents.{domain}"] for domain in domains) == record.row["pool.n_documents"]
+    pool = bench.workshop.open_pool(Path(bench.make_entry()["pool_dir"]))
+    lengths = pool.store.lengths()
+    for at, domain in enumerate(domains):  # half of the documents, so near the mean of all of them
+        own = lengths[(pool.domain_ids == at) & ~pool.is_reference]
+        assert own.min() <= found[f"control.tokens_per_document.{domain}"] <= own.max()
+        assert found[f"control.tokens_per_document.{domain}"] == pytest.approx(own.mean(), rel=0.2)
+    # Known before the mixture: another design seed moves none of it, another state does.
+    assert select(bench.run(tmp_path, "mixture=equal"), "control.") == found
+    assert select(bench.run(tmp_path, "seed=1"), "control.") != found
+
+
 def test_the_folder_of_a_run_holds_what_it_should(bench: Bench, tmp_path: Path) -> None:
     record = bench.run(tmp_path)
     folder = tmp_path / record.run_id

@@ -10,6 +10,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from causalmix.table.wandb.api import Patience, parse_query, read_wandb
+from causalmix.table.wandb.files import find_wandb_files, read_wandb_files
+from causalmix.table.wandb.log import BLOCK, cut_torn_tail, read_log
+from causalmix.table.wandb.rows import WandbRun, gather
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -20,10 +24,6 @@ from causalmix.errors import TableError
 from causalmix.table import sources
 from causalmix.table.compare import compare_tables
 from causalmix.table.runs import RunsTable, load_runs, write_table
-from causalmix.table.wandb.api import Patience, parse_query, read_wandb
-from causalmix.table.wandb.files import find_wandb_files, read_wandb_files
-from causalmix.table.wandb.log import BLOCK, cut_torn_tail, read_log
-from causalmix.table.wandb.rows import WandbRun, gather
 from causalmix.track.session import is_setting
 from tests.sweep_folder import make_row, mirror_offline, tear, write_record
 from tests.wandb_server import ServedRun, WandbServer

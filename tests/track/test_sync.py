@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+from causalmix.table.wandb.files import find_wandb_files, read_wandb_files
 from typer.testing import CliRunner
 
 from causalmix.cli import app
 from causalmix.errors import TrackerError
 from causalmix.table.compare import compare_tables
 from causalmix.table.runs import load_runs
-from causalmix.table.wandb.files import find_wandb_files, read_wandb_files
 from causalmix.track.sync import sync_sweep
 from causalmix.track.upload import Upload
 from tests.sweep_folder import make_row, mirror_offline, tear, write_record

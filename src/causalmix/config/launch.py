@@ -120,6 +120,16 @@ class StudyConfig:
 
 
 @dataclass
+class StagesConfig:
+    """One training in stages: at each boundary the model as it is scores the pool, and the fit is asked anew."""
+
+    name: str = "stages"  # folder below ${outputs}/stages
+    n_stages: int = 2  # train.n_samples is split evenly over them
+    rescore: bool = True  # false: the first mixture at every stage, the control
+    n_documents: int = 2000  # candidate documents scored at a boundary, as many of each domain
+
+
+@dataclass
 class Config:
     """``launch.py``: one run, a sweep, or the whole loop."""
 
@@ -135,8 +145,8 @@ class Config:
     resources: ResourcesConfig = MISSING
     seed: int = 0  # feeds separate streams for the state, the design and training
     replicate: int = 0  # repeats training alone: same pool, state and mixture
-    cohort: str = "signal"  # signal | replicate | anchor | confirmation | perturbation | grid
-    job: str = "run"  # run | study
+    cohort: str = "signal"  # signal | replicate | anchor | confirmation | perturbation | grid | stage
+    job: str = "run"  # run | study | stages
     outputs: str = "outputs"  # everything this project writes
     plan: bool = False  # print what a sweep would submit, and its cost; submit nothing
     sweep_dir: str | None = None  # null: ${outputs}/sweeps/<fingerprint of the fixed values>
@@ -146,3 +156,4 @@ class Config:
     allow_failed_checks: list[str] = field(default_factory=list)  # mixture=policy: CM000s that may fail
     then: ThenConfig = field(default_factory=ThenConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
+    stages: StagesConfig = field(default_factory=StagesConfig)

@@ -25,6 +25,7 @@ class ReferenceLMConfig:
 
     path: str | None = None  # a pretrained model; null trains a small one on the reference slice
     revision: str | None = None
+    dtype: str = "float32"  # float32 | bfloat16 (half the memory; scores then agree to two digits, not to four)
     hidden_size: int = 64
     n_layers: int = 2
     n_steps: int = 400
@@ -55,8 +56,13 @@ class RaterConfig:
 class ScoresConfig:
     """How every document is scored, once."""
 
-    loss_max_length: int = 2048
+    standard: list[str] = field(default_factory=lambda: ["hes", "normalized_loss", "writing_style"])
+    extra: Any = None  # further scores, {feature: {kind: ..., its settings}}: docs/scorers.md
+    text: str = "joined"  # joined (one text and pass for both) | published (HES has a text and pass of its own)
+    loss_max_length: int = 2048  # tokens that are read; joined: by HES too
+    hes_max_length: int = 4096  # published: tokens of prompt and output that HES reads
     batch_tokens: int = 16384  # padded tokens a forward pass
+    n_workers: int | None = None  # processes that score; null: one a GPU, else one a core where there is work for it
     n_calibration: int = 2000  # reference documents on which the normaliser is frozen
     scale_of: str | None = None  # folder of a prepared pool: its reference LM, rater and normaliser are used
     # Scores that exist already: null scores anew | documents (fields of the records) | a .jsonl(.gz) or .parquet by id.

@@ -68,6 +68,7 @@ class TrainConfig:
     keep_checkpoints: str = "none"  # of a complete run: none | weights (in model/) | all. Never part of its identity
     log_every: int = 20  # optimiser steps. Never part of a run's identity
     device: str = "auto"  # auto | cpu | cuda
+    rescored_documents: int = 0  # a stage's: candidate documents scored with the model before and after; 0: no stage
     lora: LoraConfig = field(default_factory=LoraConfig)
 
 

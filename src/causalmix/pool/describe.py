@@ -47,6 +47,7 @@ def describe_pool(pool: Pool, cfg: CandidateConfig, *, n_samples: int | None = N
         "left_out": pool.facts["left_out"],
         "lengths": pool.facts["lengths"],
         "languages": pool.facts["languages"],
+        "truncated_scores": pool.facts.get("truncated_scores", {}),  # not in stores made before it was counted apart
         "vocab_size": pool.vocab_size,
         "tokenizer_fingerprint": pool.tokenizer_fingerprint,
         "heldout": pool.facts["heldout"],

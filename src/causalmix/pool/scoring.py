@@ -1,142 +1,101 @@
-"""The last stages of a store: the models behind the scores, and the scores of every document."""
+"""The last stage of a store: the scores of every document, and the scale they are told on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
 
-from causalmix.config import PoolConfig, RaterConfig, ReferenceLMConfig
+from causalmix.config import PoolConfig, ScoresConfig
 from causalmix.errors import PoolError
-from causalmix.files import read_json
-from causalmix.pool.documents import Message, split_text
+from causalmix.files import fingerprint, read_json
 from causalmix.pool.given import load_given
 from causalmix.pool.reading import (
     count_all,
     documents_path,
-    iterate_reference,
-    load_array,
-    load_tokenizer,
     spread_reference,
 )
+from causalmix.pool.score_blocks import FOLDER, ScoreBlocks
+from causalmix.pool.score_work import Shard, score_shard
 from causalmix.pool.scores import FEATURES
+from causalmix.pool.scores.extra import check_scorers, identify_scorers, list_features, make_scorers, read_entries
+from causalmix.pool.scores.given import GivenScores
 from causalmix.pool.scores.normaliser import Normaliser, fit_normaliser
-from causalmix.pool.scores.scorer import ScoredText
-from causalmix.pool.stage import Summary
-from causalmix.pool.store import INPUTS_FILE, POOL_FILE
-from causalmix.pool.table import read_batches, read_column
-from causalmix.pool.threads import count_threads, use_threads
-from causalmix.pool.tokenizer import count_vocabulary, load_exact, load_pretrained
+from causalmix.pool.stage import SUMMARY, Summary
+from causalmix.pool.store import POOL_FILE
+from causalmix.pool.table import read_column
 
-TOKENIZER = "tokenizer"  # folder within a saved scorer's
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-    from causalmix.pool.scores.language_model import LanguageModelScorer
-    from causalmix.pool.scores.writing_style import WritingStyleScorer
-
-# --- models behind the scores ----------------------------------------------------------------------------
+TEXTS = ("joined", "published")
 
 
-def build_reference_lm(folder: Path, cfg: PoolConfig, root: Path, *, progress: bool) -> Summary:
-    """Train and save the reference model, unless a pretrained one is named."""
-    from causalmix.pool.scores.reference_lm import train_reference_lm
+def open_blocks(cfg: PoolConfig, root: Path, inputs: dict[str, Any]) -> ScoreBlocks:
+    """Say where the blocks of a store's scores are, and what they are made of."""
+    documents = read_json(root / "documents" / SUMMARY)["sha256"]
+    tokenizer = read_json(root / "tokenizer" / SUMMARY)["fingerprint"]
+    features = list_features(cfg.scores.standard, cfg.scores.extra)
+    identity = fingerprint([documents, inputs["scores"], identify_scores(inputs, tokenizer)])
+    return ScoreBlocks(root / FOLDER, count_all(root), features, identity)
 
-    if cfg.scores.scale_of:
-        return {"source": "another pool's"}
+
+def build_scores(
+    folder: Path, cfg: PoolConfig, root: Path, inputs: dict[str, Any], identity: dict[str, Any], *, progress: bool
+) -> Summary:
+    """Score every document that is not scored yet, or take the scores given, and freeze the normaliser.
+
+    It is fitted on reference documents.
+    """
+    blocks = open_blocks(cfg, root, inputs)
     if cfg.scores.given:
-        return {"source": "none: the scores are given"}
-    if cfg.scores.reference_lm.path:
-        return {"source": "pretrained"}
-    tokenizer = load_tokenizer(root)
-    texts = [scored_text(turns).text for turns in iterate_reference(root)]
-    # One thread: so small a model gains nothing from more, and gets the same weights on any number of cores.
-    with use_threads(1):
-        model, summary = train_reference_lm(
-            cfg.scores.reference_lm,
-            tokenizer,
-            texts,
-            vocab_size=count_vocabulary(tokenizer),
-            max_position=cfg.scores.loss_max_length,
-            progress=progress,
-        )
-    _save(model, tokenizer, folder)
-    return {"source": "trained", **summary}
-
-
-def build_rater(folder: Path, cfg: PoolConfig, root: Path, *, progress: bool) -> Summary:
-    """Train and save the rater, unless a pretrained one is named."""
-    from causalmix.pool.scores.rater import pair_by_corruption, pair_by_quality, train_rater
-
-    rater = cfg.scores.rater
-    if cfg.scores.scale_of:
-        return {"source": "another pool's"}
-    if cfg.scores.given:
-        return {"source": "none: the scores are given"}
-    if rater.path:
-        return {"source": "pretrained"}
-    texts = [scored_text(turns) for turns in iterate_reference(root)]
-    if rater.pairs == "quality":
-        kept = load_array(root, "is_reference").astype(bool)
-        qualities = np.array(read_column(documents_path(root), "quality"), dtype=np.float64)[kept]
-        domain_ids = load_array(root, "domain_ids")[kept]
-        pairs = pair_by_quality(texts, qualities, domain_ids, rater.n_pairs, rater.seed)
-    elif rater.pairs == "corrupted":
-        pairs = pair_by_corruption(texts, rater.n_pairs, rater.seed)
+        raw, truncated = load_given(cfg.scores, root), {}
     else:
-        raise PoolError(f"pool.scores.rater.pairs={rater.pairs!r} is not one of corrupted, quality.")
-    tokenizer = load_tokenizer(root)
-    with use_threads(1):
-        model, summary = train_rater(rater, tokenizer, pairs, vocab_size=count_vocabulary(tokenizer), progress=progress)
-    _save(model, tokenizer, folder)
-    return {"source": "trained", **summary}
-
-
-# --- scores ----------------------------------------------------------------------------------------------
-
-
-def build_scores(folder: Path, cfg: PoolConfig, root: Path, identity: dict[str, Any], *, progress: bool) -> Summary:
-    """Score every document, or take the scores given, and freeze the normaliser on reference documents."""
-    raw, n_truncated = (
-        (load_given(cfg.scores, root), 0) if cfg.scores.given else score_all(cfg, root, progress=progress)
-    )
+        score_shard(cfg, root, blocks, Shard(), progress=progress)
+        raw, truncated = blocks.join(read_column(documents_path(root), "id"))
     if cfg.scores.scale_of:
         normaliser = read_scale(cfg)
     else:
         calibration = raw[spread_reference(root, cfg.scores.n_calibration)]
-        normaliser = fit_normaliser(FEATURES, calibration, identity)
+        normaliser = fit_normaliser(blocks.features, calibration, identity)
     np.save(folder / "raw.npy", raw)
-    return {"normaliser": normaliser.as_dict(), "n_truncated": n_truncated}
+    n_truncated = truncated.get("normalized_loss", truncated.get("hes", 0))
+    return {"normaliser": normaliser.as_dict(), "n_truncated": n_truncated, "truncated": truncated}
 
 
-def score_all(cfg: PoolConfig, root: Path, *, progress: bool) -> tuple[NDArray[np.float64], int]:
-    """Score every document; return the scores, shape (n, F), and how many were read in part only.
+def check_settings(scores: ScoresConfig) -> None:
+    """Refuse settings of the scores that cannot work, before anything is scored.
 
     Raises
     ------
     PoolError
-        For scores that are not numbers.
     """
-    language_model, rater = load_scorers(cfg, root)
-    columns = [*language_model.features, *rater.features]
-    assert tuple(columns) == FEATURES
-    parts = []
-    bar = tqdm(total=count_all(root), desc="score", unit="doc", disable=None if progress else True)
-    with use_threads(count_threads()), bar:
-        for conversations in read_batches(documents_path(root)):
-            texts = [scored_text(turns) for turns in conversations]
-            parts.append(np.hstack([scorer.score(texts) for scorer in (language_model, rater)]))
-            bar.update(len(texts))
-    raw = np.concatenate(parts)
-    if not np.isfinite(raw).all():
-        bad = int((~np.isfinite(raw)).any(axis=1).sum())
-        raise PoolError(f"{bad} documents have scores that are not numbers: a model behind them is broken.")
-    return raw, language_model.n_truncated
+    if scores.text not in TEXTS:
+        raise PoolError(f"pool.scores.text={scores.text!r} is not one of {', '.join(TEXTS)}.")
+    for key in ("loss_max_length", "hes_max_length", "batch_tokens"):
+        if getattr(scores, key) < 1:
+            raise PoolError(f"pool.scores.{key}={getattr(scores, key)} must be 1 or more.")
+    if scores.given and list_features(scores.standard, scores.extra) != FEATURES:
+        raise PoolError(
+            f"pool.scores.given={scores.given} is all three scores, and no others: leave pool.scores.standard and "
+            "extra as they are, or add scores of your own with pool.scores.extra={name: {kind: given, ...}} alone."
+        )
+    list_features(scores.standard, scores.extra)
+    check_scorers(scores.extra)
+
+
+def check_given(scores: ScoresConfig, root: Path) -> None:
+    """Refuse given scores that are not the pool's, one a document.
+
+    Raises
+    ------
+    PoolError
+        Naming ids that are missing, doubled or foreign.
+    """
+    given = {name for name, (kind, _) in read_entries(scores.extra).items() if kind == "given"}
+    if given:
+        ids = read_column(documents_path(root), "id")
+        for scorer in make_scorers({name: scores.extra[name] for name in given}).values():
+            assert isinstance(scorer, GivenScores)
+            scorer.check(ids)
 
 
 def read_scale(cfg: PoolConfig) -> Normaliser:
@@ -145,13 +104,21 @@ def read_scale(cfg: PoolConfig) -> Normaliser:
     Raises
     ------
     PoolError
-        Where the folder is no finished store, or its scores were read with another ``loss_max_length``.
+        Where the folder is no finished store, has other scores, or read them with another ``loss_max_length``.
     """
     folder = Path(str(cfg.scores.scale_of))
     if not (folder / POOL_FILE).is_file():
         raise PoolError(f"pool.scores.scale_of={folder} is no prepared pool: it has no {POOL_FILE}.")
     stored = read_json(folder / POOL_FILE)["normaliser"]
     normaliser = Normaliser(tuple(stored["features"]), tuple(stored["mean"]), tuple(stored["sd"]), stored["identity"])
+    features = list_features(cfg.scores.standard, cfg.scores.extra)
+    mine = {"extra": identify_scorers(cfg.scores.extra), "text": cfg.scores.text}
+    theirs = {"extra": normaliser.identity.get("extra", {}), "text": normaliser.identity.get("text", "joined")}
+    if features != normaliser.features or mine != theirs:
+        raise PoolError(
+            f"pool.scores.scale_of={folder} scored {', '.join(normaliser.features)} (text={theirs['text']}), and here "
+            f"{', '.join(features)} (text={mine['text']}) are asked for: take its standard, extra and text."
+        )
     length = normaliser.identity["max_length"]
     if length != cfg.scores.loss_max_length:
         raise PoolError(
@@ -181,66 +148,5 @@ def identify_scores(inputs: dict[str, Any], tokenizer_fingerprint: str) -> dict[
         "reference_lm": settings["reference_lm"],
         "rater": settings["rater"],
         "reference_slice": trained_on,
+        **{key: settings[key] for key in ("text", "hes_max_length", "standard", "extra") if key in settings},
     }
-
-
-def load_scorers(cfg: PoolConfig, root: Path) -> tuple[LanguageModelScorer, WritingStyleScorer]:
-    """Load the two scorers: pretrained ones where they are named, else those of the stages before."""
-    import torch
-
-    from causalmix.pool.scores.language_model import LanguageModelScorer
-    from causalmix.pool.scores.rater import load_rater
-    from causalmix.pool.scores.reference_lm import load_reference_lm
-    from causalmix.pool.scores.writing_style import WritingStyleScorer
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    lm_cfg, rater_cfg, batch_tokens = cfg.scores.reference_lm, cfg.scores.rater, cfg.scores.batch_tokens
-    if cfg.scores.scale_of:
-        root, lm_cfg, rater_cfg = _borrow_scorers(cfg)
-    lm_path = lm_cfg.path or str(root / "reference_lm")
-    model = load_reference_lm(lm_path, lm_cfg.revision)
-    lm_tokenizer = _load_tokenizer_of("pool.scores.reference_lm", lm_path, lm_cfg.revision)
-    rater_path = rater_cfg.path or str(root / "rater")
-    rater = load_rater(rater_path, rater_cfg.revision)
-    rater_tokenizer = _load_tokenizer_of("pool.scores.rater", rater_path, rater_cfg.revision)
-    language_model = LanguageModelScorer(
-        model.to(device),
-        lm_tokenizer,
-        max_length=cfg.scores.loss_max_length,
-        batch_tokens=batch_tokens,
-    )
-    style = WritingStyleScorer(
-        rater.to(device), rater_tokenizer, chunk_length=rater_cfg.chunk_length, batch_tokens=batch_tokens
-    )
-    return language_model, style
-
-
-def _borrow_scorers(cfg: PoolConfig) -> tuple[Path, ReferenceLMConfig, RaterConfig]:
-    """Return the folder and settings of the scorers behind another pool's scale."""
-    folder = Path(str(cfg.scores.scale_of))
-    settings = read_json(folder / INPUTS_FILE)["scores"]
-    lm, rater = settings["reference_lm"], settings["rater"]
-    hashed = [name for name, part in (("reference_lm", lm), ("rater", rater)) if isinstance(part["path"], dict)]
-    if hashed:
-        raise PoolError(
-            f"pool.scores.scale_of={folder} was scored with local folders of its own ({', '.join(hashed)}), whose "
-            "place it does not record."
-        )
-    return folder, ReferenceLMConfig(**lm), RaterConfig(**rater)
-
-
-def scored_text(messages: Sequence[Message]) -> ScoredText:
-    """See a conversation as the scorers do."""
-    return ScoredText(*split_text(messages))
-
-
-def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    # With its tokenizer, so that another pool can name the folder as its pretrained scorer; the tokenizer in
-    # a folder of its own, because beside a model's config.json it would not be loaded as it is.
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder / TOKENIZER)
-
-
-def _load_tokenizer_of(key: str, path: str, revision: str | None) -> PreTrainedTokenizerFast:
-    folder = Path(path) / TOKENIZER
-    return load_exact(folder) if folder.is_dir() else load_pretrained(path, revision, key=key, with_template=False)

@@ -16,7 +16,7 @@ from causalmix.files import write_json
 from causalmix.pool.candidate import CandidatePool, draw_documents
 from causalmix.pool.store import Pool
 
-__all__ = ["State", "draw_documents", "measure_state", "write_state"]
+__all__ = ["State", "draw_documents", "measure_controls", "measure_state", "write_state"]
 
 FORMAT = 1
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -80,6 +80,24 @@ def measure_state(pool: Pool, candidates: CandidatePool) -> State:
     return State(features, by_domain, quantiles)
 
 
+def measure_controls(pool: Pool, candidates: CandidatePool) -> dict[str, float]:
+    """Measure what a candidate pool is like beside its scores: known before a mixture is drawn, so no effect of it.
+
+    Returns
+    -------
+    dict
+        Columns of the runs table: ``control.tokens_per_document.<domain>`` (mean) and
+        ``control.n_documents.<domain>``.
+    """
+    lengths = pool.store.lengths()[candidates.doc_ids]
+    tokens = np.bincount(pool.domain_ids[candidates.doc_ids], weights=lengths, minlength=len(pool.domains))
+    controls: dict[str, float] = {}
+    for domain, count, total in zip(pool.domains, candidates.counts, tokens):
+        controls[f"control.tokens_per_document.{domain}"] = float(total / count)
+        controls[f"control.n_documents.{domain}"] = float(count)
+    return controls
+
+
 def describe_state(pool: Pool, candidates: CandidatePool, state: State) -> dict[str, Any]:
     """Collect what an analysis needs to know of a target pool, as plain values."""
     available = {domain: int(count) for domain, count in zip(pool.domains, candidates.counts)}
@@ -94,6 +112,7 @@ def describe_state(pool: Pool, candidates: CandidatePool, state: State) -> dict[
         "natural": {domain: count / total for domain, count in available.items()},
         "state": state.named(),
         "quantiles": state.quantiles,
+        "controls": measure_controls(pool, candidates),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -145,6 +146,34 @@ def iterate_column(path: Path, name: str) -> Iterator[Any]:
     with pq.ParquetFile(path) as table:
         for batch in table.iter_batches(batch_size=BATCH, columns=[name]):
             yield from batch.column(name).to_pylist()
+
+
+def read_rows(path: Path, start: int, stop: int) -> tuple[list[str], list[tuple[Message, ...]]]:
+    """Read ids and conversations of the documents at positions ``start`` to ``stop - 1``."""
+    with pq.ParquetFile(path) as table:
+        sizes = [table.metadata.row_group(at).num_rows for at in range(table.num_row_groups)]
+        ends = list(itertools.accumulate(sizes))
+        groups = [at for at, end in enumerate(ends) if end > start and end - sizes[at] < stop]
+        if not groups:
+            return [], []
+        first = ends[groups[0]] - sizes[groups[0]]
+        rows = table.read_row_groups(groups, columns=["id", "messages"]).slice(start - first, stop - start)
+    return rows.column("id").to_pylist(), to_conversations(rows.column("messages").combine_chunks())
+
+
+def read_positions(path: Path, positions: Sequence[int] | NDArray[np.int64]) -> list[tuple[Message, ...]]:
+    """Read the conversations of some documents, by their sorted positions, a row group at a time."""
+    chosen: list[tuple[Message, ...]] = []
+    start = 0
+    with pq.ParquetFile(path) as table:
+        for group in range(table.num_row_groups):
+            stop = start + table.metadata.row_group(group).num_rows
+            inside = [int(at) - start for at in positions if start <= at < stop]
+            if inside:
+                turns = table.read_row_group(group, columns=["messages"]).column("messages").take(inside)
+                chosen += to_conversations(turns.combine_chunks())
+            start = stop
+    return chosen
 
 
 def read_column(path: Path, name: str) -> list[Any]:

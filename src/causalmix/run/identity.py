@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from causalmix.files import fingerprint
 
 IDENTITY_VERSION = 1
 """Raised when the same settings would give another result, so that old records are not reused."""
+
+TRAINED = re.compile(r"runs/([0-9a-f]{16})/model/?$")
 
 _GROUPS = ("model", "mixture", "train", "evaluate")
 _WITHOUT_EFFECT = {
@@ -16,6 +19,8 @@ _WITHOUT_EFFECT = {
     "train": ("name", "checkpoint_every", "keep_checkpoints", "log_every", "device"),
     "evaluate": ("name", "batch_size"),
 }
+# Keys that came later count where they are not what every earlier run had: no earlier id moves.
+_LATER = {"train": {"rescored_documents": 0}}
 # A kind's own keys alone: a key that another kind reads, or a new one, moves no id.
 _MIXTURE_KEYS = {
     "dirichlet": ("kind", "prior", "concentration_min", "concentration_max", "floor", "repeats_max"),
@@ -59,7 +64,13 @@ def describe_identity(config: dict[str, Any], pool_fingerprint: str) -> dict[str
     """
     identity: dict[str, Any] = {"version": IDENTITY_VERSION}
     for group in _GROUPS:
-        identity[group] = {key: value for key, value in config[group].items() if key not in _WITHOUT_EFFECT[group]}
+        ignored, later = _WITHOUT_EFFECT[group], _LATER.get(group, {})
+        identity[group] = {
+            key: value
+            for key, value in config[group].items()
+            if key not in ignored and not (key in later and value == later[key])
+        }
+    identity["model"]["path"] = _name_model(identity["model"]["path"])
     kind = "fixed" if config["mixture"]["kind"] == "policy" else config["mixture"]["kind"]
     identity["mixture"] = {key: config["mixture"][key] for key in _MIXTURE_KEYS[kind]} | {"kind": kind}
     weights = identity["mixture"].get("weights")
@@ -77,6 +88,12 @@ def describe_identity(config: dict[str, Any], pool_fingerprint: str) -> dict[str
 def make_run_id(identity: dict[str, Any]) -> str:
     """Hash an identity into the run's id: directory name, W&B id and key of the runs table."""
     return fingerprint(identity, length=16)
+
+
+def _name_model(path: str | None) -> str | None:
+    """Name a model that a run trained by the run: its id says all, and its folder may move."""
+    found = TRAINED.search(path or "")
+    return f"run {found[1]}" if found else path
 
 
 def _as_float(value: Any) -> Any:

@@ -30,6 +30,7 @@ from causalmix.run.diary import Diary
 from causalmix.run.guard import Guard
 from causalmix.run.metrics import Metrics
 from causalmix.run.record import Record, check_outcomes
+from causalmix.run.stage import Stage
 from causalmix.run.workshop import Workshop
 from causalmix.track.mirror import Mirror, MirroredRun
 
@@ -130,7 +131,7 @@ def _do_run(
     point: Point, run_dir: Path, workshop: Workshop, mirror: Mirror, diary: Diary, guard: Guard
 ) -> dict[str, Any]:
     from causalmix.pool.candidate import draw_candidates, draw_documents
-    from causalmix.pool.state import measure_state
+    from causalmix.pool.state import measure_controls, measure_state
     from causalmix.train.loop import train
     from causalmix.train.model import count_parameters
 
@@ -156,11 +157,12 @@ def _do_run(
     row |= {f"realised.{domain}": float(c / counts.sum()) for domain, c in zip(pool.domains, counts)}
     row |= {f"design.{name}": float(value) for name, value in draw.parameters.items()}
     row |= _describe_design(config, design, available, state.by_domain, workshop)
-    row |= state.flat()
+    row |= state.flat() | measure_controls(pool, candidates)
     mirror.update_config(row)
 
     model = workshop.load_model(config, point.base_dir, pool)
     row["model.n_parameters"] = count_parameters(model)
+    stage = Stage(config, pool, candidates, model)
     diary.note("training_started")
     with Metrics(run_dir / "metrics.jsonl") as metrics:
 
@@ -179,6 +181,7 @@ def _do_run(
             should_stop=guard.should_stop,
         )
     diary.note("training_ended")
+    row |= stage.end(model, run_dir)
     evaluation = workshop.get_evaluator(config, pool).evaluate(model, run_dir / "eval")
     diary.note("evaluation_ended")
     if config.train.keep_checkpoints != "none":

@@ -8,8 +8,8 @@ from causalmix.errors import ConfigError, nearest_name
 from causalmix.mixture.designs.build import KINDS
 
 CHOICES = {
-    "job": ("run", "study"),
-    "cohort": ("signal", "replicate", "anchor", "confirmation", "perturbation", "grid"),
+    "job": ("run", "study", "stages"),
+    "cohort": ("signal", "replicate", "anchor", "confirmation", "perturbation", "grid", "stage"),
     "model.source": ("config", "pretrained"),
     "model.dtype": ("float32", "bfloat16"),
     "pool.candidate.kind": ("tilted", "fixed", "all"),
@@ -27,6 +27,9 @@ OWN_COHORT = {"perturbation": "perturbation"}
 
 LEAST = {
     "train.n_samples": 1,
+    "train.rescored_documents": 0,
+    "stages.n_stages": 1,
+    "stages.n_documents": 1,
     "seed": 0,
     "replicate": 0,
     "mixture.design_seed": 0,

@@ -25,6 +25,7 @@ INCIDENTAL = (
     "n_samples",
     "checkpoint_every",
     "keep_checkpoints",
+    "rescored_documents",
     "log_every",
     "device",
 )  # never change a result

@@ -51,8 +51,9 @@ class CausalMixSweeper(Sweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         written = [f"{key}={value}" for key, value in self.params.items()]
         points, swept = self.compose_points(parser.parse_overrides([*written, *arguments]))
-        if any(point["job"] == "study" for point in points):
-            raise ConfigError("job=study is a whole loop of its own sweeps: leave -m out.")
+        loops = sorted({point["job"] for point in points} - {"run"})
+        if loops:
+            raise ConfigError(f"job={loops[0]} is a whole loop of its own sweeps: leave -m out.")
         return run_sweep(points, swept=swept)
 
     def compose_points(self, overrides: list[Override]) -> tuple[list[dict[str, Any]], list[str]]:

@@ -1,7 +1,8 @@
 """Normalized_Loss and HES of every document, out of one forward pass of a fixed language model.
 
-Definitions after the public OpenDataArena tools. Both read one text, instruction, input and output joined
-with newlines: a named departure (published HES has no newline before the output), which one pass requires.
+Definitions after the public OpenDataArena tools. With ``text=joined`` both read one text, instruction, input
+and output joined with newlines: a named departure (published HES has no newline before the output, and reads
+4,096 tokens instead of 2,048), which one pass requires. ``text=published`` takes a pass for each.
 """
 
 from __future__ import annotations
@@ -43,6 +44,14 @@ class LanguageModelScorer:
         Tokens of a text that are read.
     batch_tokens : int
         Padded tokens a forward pass; changes time and memory, not the scores.
+    hes_max_length : int, optional
+        Where given, HES takes a pass of its own, as published: over so many tokens of prompt and output with
+        nothing between them.
+
+    Attributes
+    ----------
+    truncated : dict of str to int
+        Feature -> texts longer than what is read, counted over all calls.
     """
 
     features = ("hes", "normalized_loss")
@@ -54,12 +63,14 @@ class LanguageModelScorer:
         *,
         max_length: int,
         batch_tokens: int,
+        hes_max_length: int | None = None,
     ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.batch_tokens = batch_tokens
-        self.n_truncated = 0
+        self.hes_max_length = hes_max_length
+        self.truncated = dict.fromkeys(self.features, 0)
 
     def score(self, texts: Sequence[ScoredText]) -> NDArray[np.float64]:
         """Score texts.
@@ -69,7 +80,21 @@ class LanguageModelScorer:
         ndarray of float64, shape (n_texts, 2)
             HES and Normalized_Loss, in bits.
         """
-        rows, first_outputs = self._tokenise(texts)
+        joined = [text.text for text in texts]
+        starts = [text.boundary for text in texts]
+        scores, n_cut = self._read(joined, starts, self.max_length)
+        n_cut_hes = n_cut
+        if self.hes_max_length is not None:
+            bare = [text.prompt + text.output for text in texts]
+            apart, n_cut_hes = self._read(bare, [len(text.prompt) for text in texts], self.hes_max_length)
+            scores[:, 0] = apart[:, 0]
+        self.truncated["normalized_loss"] += n_cut
+        self.truncated["hes"] += n_cut_hes
+        return scores
+
+    def _read(self, texts: list[str], starts: list[int], max_length: int) -> tuple[NDArray[np.float64], int]:
+        """Score texts whose outputs start at character ``starts``; count those that are longer."""
+        rows, first_outputs, n_truncated = self._tokenise(texts, starts, max_length)
         scores = np.zeros((len(texts), 2))
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         # A text of one token has nothing to predict: it keeps its zeros.
@@ -78,24 +103,26 @@ class LanguageModelScorer:
             for at, loss, entropy in zip(batch, losses, entropies):
                 first = max(int(first_outputs[at]), 1)  # nothing predicts a text's first token
                 scores[at] = sum_high_entropies(entropy[first - 1 :]), loss.mean()
-        return scores
+        return scores, n_truncated
 
-    def _tokenise(self, texts: Sequence[ScoredText]) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
+    def _tokenise(
+        self, texts: list[str], starts: list[int], max_length: int
+    ) -> tuple[list[NDArray[np.int64]], NDArray[np.int64], int]:
         if not texts:
-            return [], np.zeros(0, dtype=np.int64)
+            return [], np.zeros(0, dtype=np.int64), 0
         encodings = self.tokenizer(
-            [text.text for text in texts],
+            texts,
             add_special_tokens=False,
             return_offsets_mapping=True,
             return_attention_mask=False,
         )
-        rows, first_outputs = [], np.zeros(len(texts), dtype=np.int64)
+        rows, first_outputs, n_truncated = [], np.zeros(len(texts), dtype=np.int64), 0
         for at, (ids, offsets) in enumerate(zip(encodings["input_ids"], encodings["offset_mapping"])):
-            rows.append(np.asarray(ids[: self.max_length], dtype=np.int64))
-            starts = np.fromiter((start for start, _ in offsets), dtype=np.int64, count=len(offsets))
-            first_outputs[at] = np.searchsorted(starts, texts[at].boundary, side="left")
-            self.n_truncated += len(ids) > self.max_length
-        return rows, first_outputs
+            rows.append(np.asarray(ids[:max_length], dtype=np.int64))
+            begins = np.fromiter((begin for begin, _ in offsets), dtype=np.int64, count=len(offsets))
+            first_outputs[at] = np.searchsorted(begins, starts[at], side="left")
+            n_truncated += len(ids) > max_length
+        return rows, first_outputs, n_truncated
 
     @torch.inference_mode()
     def _predict(self, rows: list[NDArray[np.int64]]) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
@@ -164,8 +191,8 @@ def stream_vocabulary(
             weights = torch.exp(shifted)
             # sum(e^(l - top) (l - top)) must follow `top` when it rises.
             drift = torch.where(mass > 0, (top - raised) * mass, torch.zeros_like(mass))
-            weighted = shrink * (weighted + drift) + torch.linalg.vecdot(weights, shifted)
             mass = shrink * mass + weights.sum(dim=1)
+            weighted = shrink * (weighted + drift) + weights.mul_(shifted).sum(dim=1)
             top = raised
         log_mass = torch.log(mass)
         losses.append((top + log_mass - chosen) / math.log(2))

@@ -167,8 +167,6 @@ def load_rater(path: str, revision: str | None = None) -> PreTrainedModel:
         raise PoolError(f"no rater can be loaded from pool.scores.rater.path={path}: {error}") from error
     if model.config.num_labels != N_LOGITS:
         raise PoolError(f"the rater {path} has {model.config.num_labels} logits; QuRater's shape has {N_LOGITS}.")
-    if model.config.pad_token_id is None:
-        raise PoolError(f"the rater {path} has no pad_token_id in its config: batches of chunks need one.")
     return model.eval()
 
 

@@ -75,7 +75,7 @@ def train_reference_lm(
     return model, summary
 
 
-def load_reference_lm(path: str, revision: str | None = None) -> PreTrainedModel:
+def load_reference_lm(path: str, revision: str | None = None, dtype: str = "float32") -> PreTrainedModel:
     """Load a reference model from a folder, or from the Hub by name and commit.
 
     Raises
@@ -88,5 +88,5 @@ def load_reference_lm(path: str, revision: str | None = None) -> PreTrainedModel
     from causalmix.train.model import build_model
 
     require_pinned("pool.scores.reference_lm", path, revision)
-    cfg = ModelConfig(name=Path(path).name, source="pretrained", path=path, revision=revision)
+    cfg = ModelConfig(name=Path(path).name, source="pretrained", path=path, revision=revision, dtype=dtype)
     return build_model(cfg, vocab_size=0, seed=0)

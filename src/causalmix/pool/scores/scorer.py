@@ -16,6 +16,7 @@ class ScoredText:
 
     prompt: str
     output: str
+    id: str = ""
 
     @property
     def text(self) -> str:
@@ -29,16 +30,20 @@ class ScoredText:
 
 
 class Scorer(Protocol):
-    """One model, one or more features."""
+    """One feature: a function from texts to numbers.
 
-    features: tuple[str, ...]
+    A class with ``__call__``, or a plain function; what it needs (a model, a window) is given to the factory
+    that makes it. It sees 4,096 documents at a time, in the pool's order.
+    """
 
-    def score(self, texts: Sequence[ScoredText]) -> NDArray[np.float64]:
-        """Score texts; shape (n_texts, n_features), finite."""
+    def __call__(self, texts: Sequence[ScoredText], /) -> Sequence[float] | NDArray[np.float64]:
+        """Score texts: one finite number each, in their order."""
         ...
 
 
-def bucket_by_length(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
+def bucket_by_length(
+    lengths: NDArray[np.int64], batch_tokens: int, *, exact: bool = False
+) -> Iterator[NDArray[np.int64]]:
     """Group items of similar length, so that little of a batch is padding.
 
     Parameters
@@ -47,6 +52,8 @@ def bucket_by_length(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[
         Items of length 0 are left out.
     batch_tokens : int
         Padded tokens a batch; one item alone may exceed it.
+    exact : bool
+        Never join two lengths: for a model without a padding token.
 
     Yields
     ------
@@ -57,9 +64,12 @@ def bucket_by_length(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[
     order = order[lengths[order] > 0]
     start = 0
     while start < len(order):
-        rows = max(1, batch_tokens // int(lengths[order[start]]))
-        yield order[start : start + rows]
-        start += rows
+        longest = lengths[order[start]]
+        batch = order[start : start + max(1, batch_tokens // int(longest))]
+        if exact:
+            batch = batch[lengths[batch] == longest]
+        yield batch
+        start += len(batch)
 
 
 def pad_right(rows: Sequence[NDArray[np.int64]], pad: int) -> NDArray[np.int64]:

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from causalmix.pool.scores.rater import STYLE_LOGIT
 from causalmix.pool.scores.scorer import ScoredText, bucket_by_length, pad_right
 
+# Of a rater without a padding token: no token of a chunk is taken for padding, and a batch has one length.
+NO_PAD = -1
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -45,6 +48,9 @@ class WritingStyleScorer:
         self.tokenizer = tokenizer
         self.chunk_length = chunk_length
         self.batch_tokens = batch_tokens
+        self.never_pads = model.config.pad_token_id is None or model.config.pad_token_id == NO_PAD
+        if self.never_pads:
+            model.config.pad_token_id = NO_PAD
 
     def score(self, texts: Sequence[ScoredText]) -> NDArray[np.float64]:
         """Score texts; shape (n_texts, 1). A text without tokens scores 0."""
@@ -58,7 +64,7 @@ class WritingStyleScorer:
                 owners.append(at)
         sizes = np.array([len(chunk) for chunk in chunks], dtype=np.int64)
         logits = np.zeros(len(chunks))
-        for batch in bucket_by_length(sizes, self.batch_tokens):
+        for batch in bucket_by_length(sizes, self.batch_tokens, exact=self.never_pads):
             logits[batch] = self._rate([chunks[at] for at in batch])
         total = np.bincount(owners, weights=logits * sizes, minlength=len(texts))
         weight = np.bincount(owners, weights=sizes, minlength=len(texts))
@@ -66,7 +72,7 @@ class WritingStyleScorer:
 
     @torch.inference_mode()
     def _rate(self, chunks: list[NDArray[np.int64]]) -> NDArray[np.float64]:
-        device, pad = self.model.device, int(self.model.config.pad_token_id)
+        device, pad = self.model.device, max(0, int(self.model.config.pad_token_id))
         ids = torch.from_numpy(pad_right(chunks, pad)).to(device)
         mask = torch.from_numpy(pad_right([np.ones(len(chunk), dtype=np.int64) for chunk in chunks], 0)).to(device)
         logits = self.model(input_ids=ids, attention_mask=mask).logits[:, STYLE_LOGIT]

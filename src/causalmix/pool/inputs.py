@@ -1,0 +1,127 @@
+"""What decides a store's content: settings that can work, and the fingerprint's parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from causalmix.config import PoolConfig
+from causalmix.errors import PoolError
+from causalmix.pool.checksum import Checksums
+from causalmix.pool.demo.generate import GENERATOR_VERSION
+from causalmix.pool.given import IN_DOCUMENTS, name_features
+from causalmix.pool.scores import FEATURES, SCORES_VERSION
+from causalmix.pool.scores.extra import identify_scorers
+from causalmix.pool.scoring import check_settings as check_scores
+from causalmix.pool.signature import check_settings as check_dedup
+from causalmix.pool.sources import SUFFIXES, Sources, expand
+from causalmix.pool.store import FORMAT
+from causalmix.pool.tokenizer import load_pretrained
+from causalmix.pool.workers import count_workers
+
+SOURCES = ("demo", "jsonl", "parquet", "hf")
+
+
+def check_config(cfg: PoolConfig) -> None:
+    """Refuse settings that cannot work before anything is read.
+
+    Raises
+    ------
+    PoolError
+    """
+    if cfg.source not in SOURCES:
+        raise PoolError(f"pool.source={cfg.source!r} is not one of {', '.join(SOURCES)}.")
+    mappings = {"domain_map": cfg.domain_map, "hf.data_files": cfg.hf.data_files}
+    mappings |= {"scores.given_fields": cfg.scores.given_fields}
+    for key, mapping in mappings.items():
+        if not isinstance(mapping, Mapping) or not all(isinstance(value, str | None) for value in mapping.values()):
+            raise PoolError(f"pool.{key}={mapping!r} must map names to names, such as {{a: b}}.")
+    check_dedup(cfg.dedup)
+    check_scores(cfg.scores)
+    count_workers(cfg.n_workers, 1, 0)
+    if cfg.scores.given:
+        name_features(cfg.scores)
+        if cfg.source == "demo":
+            raise PoolError(f"pool.scores.given={cfg.scores.given}: the demo's documents come without scores.")
+    if cfg.tokenizer.kind == "pretrained":
+        # Loaded here once more than needed: an hour's reading is a long way to a missing chat template.
+        load_pretrained(cfg.tokenizer.path, cfg.tokenizer.revision)
+
+
+def describe_inputs(cfg: PoolConfig, sources: Sources | None, checksums: Checksums | None = None) -> dict[str, Any]:
+    """Collect what decides a store's content: the documents' source and every setting but the candidates'.
+
+    Paths are left out (the content of files is hashed), and so is what changes time or memory alone.
+    """
+    settings = _as_plain(cfg)
+    for key in ("name", "path", "heldout_path", "store_dir", "candidate", "n_documents", "n_workers", "hf"):
+        settings.pop(key)
+    settings.pop("language_sample")  # decides a statistic, no document
+    _drop_unused(settings)
+    if cfg.scores.given and cfg.scores.given != IN_DOCUMENTS:
+        files = expand(cfg.scores.given, "pool.scores.given", SUFFIXES["jsonl"] + SUFFIXES["parquet"])
+        settings["scores"]["given"] = (checksums or Checksums(None)).hash_files(files)
+    _drop_defaults(settings["scores"])
+    scale_of = settings["scores"].pop("scale_of")
+    if scale_of:
+        from causalmix.pool.scoring import read_scale
+
+        settings["scores"] = {**settings["scores"], "scale_of": read_scale(cfg).fingerprint}
+    for part in (settings["tokenizer"], settings["scores"]["reference_lm"], settings["scores"]["rater"]):
+        part["path"] = identify_weights(part["path"], checksums)
+    made = {"generator": GENERATOR_VERSION, "n_documents": cfg.n_documents}
+    source = made if sources is None else {"files": sources.hash_content(checksums)}
+    return {"format": FORMAT, "scores_version": SCORES_VERSION, **source, **settings}
+
+
+def _drop_defaults(scores: dict[str, Any]) -> None:
+    """Leave out what changes time alone, and settings at the value they had before they were settings."""
+    for key in ("batch_tokens", "n_workers"):
+        scores.pop(key)
+    if scores["text"] == "joined":
+        scores.pop("text")
+        scores.pop("hes_max_length")
+    if sorted(scores["standard"]) == sorted(FEATURES):
+        scores.pop("standard")
+    extra = identify_scorers(scores.pop("extra"))
+    if extra:
+        scores["extra"] = extra
+    if scores["reference_lm"]["dtype"] == "float32":
+        scores["reference_lm"].pop("dtype")
+
+
+def _drop_unused(settings: dict[str, Any]) -> None:
+    """Drop settings that decide nothing at their default, so that a store keeps its place when one is added."""
+    if not settings["domain_map"]:
+        settings.pop("domain_map")
+    if settings["dedup"]["kind"] != "near":
+        kind = settings.pop("dedup")["kind"]
+        settings |= {"dedup": kind} if kind != "off" else {}
+    if settings["subsample"]["n_documents"] is None:
+        settings.pop("subsample")
+    if settings["scores"]["given"] is None:
+        settings["scores"].pop("given")
+        settings["scores"].pop("given_fields")
+
+
+def identify_weights(path: str | None, checksums: Checksums | None = None) -> Any:
+    """Name a pretrained model: a Hub name as it is, a folder by the hashes of its files."""
+    if path is None or not Path(path).is_dir():
+        return path
+    suffixes = (".json", ".jinja", ".safetensors", ".model")
+    files = sorted(file for file in Path(path).iterdir() if file.suffix in suffixes)
+    digests = (checksums or Checksums(None)).hash_files(files)
+    return {file.name: digest[:16] for file, digest in zip(files, digests)}
+
+
+def _as_plain(cfg: PoolConfig) -> dict[str, Any]:
+    if is_dataclass(cfg):
+        return asdict(cfg)
+    assert isinstance(cfg, DictConfig)
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
