@@ -17,6 +17,8 @@ _WITHOUT_EFFECT = {
     "train": ("name", "checkpoint_every", "log_every", "device"),
     "evaluate": ("name", "batch_size"),
 }
+# Keys that came later, at the value that does what was done before: there they move no id.
+_LATER = {"train": {"packing_window": 4096}}
 # A kind's own keys alone: a key that another kind reads, or a new one, moves no id.
 _MIXTURE_KEYS = {
     "dirichlet": ("kind", "prior", "concentration_min", "concentration_max", "floor", "repeats_max"),
@@ -63,6 +65,9 @@ def describe_identity(config: dict[str, Any], pool_fingerprint: str) -> dict[str
         values = copy.deepcopy(config[group])
         for key in _WITHOUT_EFFECT[group]:
             values.pop(key, None)
+        for key, as_before in _LATER.get(group, {}).items():
+            if values.get(key) == as_before:
+                del values[key]
         identity[group] = values
     kind = "fixed" if config["mixture"]["kind"] == "policy" else config["mixture"]["kind"]
     identity["mixture"] = {key: config["mixture"][key] for key in _MIXTURE_KEYS[kind]} | {"kind": kind}

@@ -17,7 +17,7 @@ from causalmix.errors import TrainError, name_some
 from causalmix.train.tokens import TokenStore
 
 if TYPE_CHECKING:
-    from causalmix.train.batches import Batch
+    from causalmix.train.reader import Batch
 
 INCIDENTAL = ("name", "n_samples", "checkpoint_every", "log_every", "device")  # never change a result
 
@@ -42,6 +42,7 @@ def check_settings(cfg: TrainConfig, n_positions: int, n_steps: int | None = Non
         for name, least in {
             "max_length": 2,
             "batch_rows": 1,
+            "packing_window": 0,
             "rows_per_pass": 0,
             "n_epochs": 1,
             "log_every": 1,

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from causalmix.config import TrainConfig
 from causalmix.errors import StoppedEarlyError
-from causalmix.train.batches import build_batch
+from causalmix.train.reader import BatchReader
 from causalmix.train.checkpoint import load_checkpoint, save_checkpoint
 from causalmix.train.checks import check_documents, check_finite, check_settings, identify
 from causalmix.train.device import choose_device
@@ -124,6 +124,7 @@ def train(
     lengths = store.lengths()
     steps = plan_steps(lengths[kept], kept, cfg, seed, n_steps)
     n_total = len(steps)
+    reader = BatchReader(store, cfg.max_length)
 
     # -- optimiser, and what an interrupted training left
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -139,7 +140,7 @@ def train(
     bar = tqdm(total=n_total, initial=state["step"], desc="train", unit="step", disable=None if progress else True)
     for step in range(state["step"], n_total):
         # -- step: gradients of the mean over the target tokens of all passes
-        batches = [build_batch(store, rows, cfg.max_length) for rows in split_rows(steps[step], cfg.rows_per_pass)]
+        batches = [reader.read(rows) for rows in split_rows(steps[step], cfg.rows_per_pass)]
         n_targets = sum(batch.n_targets for batch in batches)
         seed_dropout(cfg, seed, step)
         loss = 0.0
