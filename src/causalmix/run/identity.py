@@ -40,6 +40,7 @@ _MIXTURE_KEYS = {
     "equal": ("kind", "repeats_max"),
     "natural": ("kind", "repeats_max"),
     "fixed": ("kind", "weights", "repeats_max"),
+    "odm": ("kind", "odm_rule", "odm_memory", "repeats_max"),
 }
 
 

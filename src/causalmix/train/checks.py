@@ -128,9 +128,9 @@ def identify(
     doc_ids: NDArray[np.int64],
     cfg: TrainConfig,
     seed: int,
-    n_steps: int,
+    steps: Any,
 ) -> str:
-    """Hash what a training is: first weights, documents in order, settings, seed and length.
+    """Hash what a training is: first weights, documents in order, settings, seed and what its feed says of itself.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def identify(
     """
     settings = {key: value for key, value in to_plain(cfg).items() if key not in INCIDENTAL}
     shapes = {name: [*p.shape, str(p.dtype)] for name, p in model.named_parameters()}
-    digest = hashlib.sha256(json.dumps([shapes, settings, seed, n_steps], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([shapes, settings, seed, steps], sort_keys=True).encode())
     for parameter in model.parameters():
         digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     digest.update(np.ascontiguousarray(doc_ids, dtype=np.int64).tobytes())

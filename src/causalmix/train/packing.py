@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from heapq import heappop, heappush
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ def pack_best_fit(lengths: NDArray[np.int64], capacity: int) -> list[list[int]]:
     waiting: list[list[int]] = [[] for _ in range(capacity + 1)]  # room -> rows, the first on top
     rooms = 0  # bit r: some row has room r
     n_rows = 0
-    for at, stop in zip(edges, edges[1:]):
+    for at, stop in pairwise(edges):
         length = int(ordered[at])
         while at < stop:
             fitting = rooms >> length
@@ -57,7 +58,7 @@ def pack_best_fit(lengths: NDArray[np.int64], capacity: int) -> list[list[int]]:
                 rooms |= 1 << room
     by_row = order[np.argsort(row_of, kind="stable")].tolist()
     stops = np.cumsum(np.bincount(row_of, minlength=n_rows)).tolist()
-    return [by_row[start:stop] for start, stop in zip([0, *stops], stops)]
+    return [by_row[start:stop] for start, stop in pairwise([0, *stops])]
 
 
 def measure_fill(lengths: NDArray[np.int64], n_rows: int, capacity: int) -> float:
