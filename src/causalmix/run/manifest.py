@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from causalmix.config import Config
 from causalmix.files import write_atomically
-from causalmix.mixture.simplex import count_allowed
 
 if TYPE_CHECKING:
     from causalmix.pool.candidate import CandidatePool
@@ -52,11 +51,9 @@ def describe_online(pool: Pool, documents: NDArray[np.int64], report: dict[str, 
     return row | {f"design.weight_last.{domain}": value for domain, value in last.items()}
 
 
-def list_exhausted(config: Config, pool: Pool, candidates: CandidatePool, documents: NDArray[np.int64]) -> list[str]:
-    """Name the domains that gave all the documents that their repeats allow."""
-    counts = np.bincount(pool.domain_ids[documents], minlength=len(pool.domains))
-    most = [config.train.n_epochs * count_allowed(int(n), config.mixture.repeats_max) for n in candidates.counts]
-    return [domain for domain, n, allowed in zip(pool.domains, counts, most) if n >= allowed]
+def list_exhausted(report: dict[str, float]) -> list[str]:
+    """Name the domains that gave an online run all the documents that their repeats allow."""
+    return [name.removeprefix("left.") for name, n in report.items() if name.startswith("left.") and n == 0]
 
 
 def write_manifest(path: Path, pool: Pool, documents: NDArray[np.int64]) -> None:

@@ -196,7 +196,7 @@ def _do_run(
     if online is not None:
         write_manifest(run_dir / "manifest.parquet", pool, result.documents)
         row |= describe_online(pool, result.documents, result.report)
-        diary.note("domains_exhausted", domains=list_exhausted(config, pool, candidates, result.documents))
+        diary.note("domains_exhausted", domains=list_exhausted(result.report))
     evaluation = workshop.get_evaluator(config, pool).evaluate(model, run_dir / "eval")
     diary.note("evaluation_ended")
     row |= {

@@ -55,7 +55,7 @@ class TrainResult:
     documents : ndarray of int64, shape (n_samples - n_untargeted,)
         The documents seen, in order.
     report : dict
-        Name -> number, of an online run: its last weights and its shares.
+        Name -> number, of an online run: by domain its last weight, its share, what it may still give.
     """
 
     n_steps: int

@@ -128,10 +128,10 @@ class OnlineFeed:
         self.bandit.update(self.weights, np.bincount(self.path[-1], minlength=K), total / np.maximum(targets, 1))
 
     def report(self) -> dict[str, float]:
-        """Return the weights of the step and the shares of the documents so far, by domain."""
-        shares = self.given / max(1, self.position)
-        numbers = {f"weight.{name}": float(value) for name, value in zip(self.online.domains, self.weights)}
-        return numbers | {f"share.{name}": float(value) for name, value in zip(self.online.domains, shares)}
+        """Return, by domain, weights of the step, shares of the documents so far, and documents it may still give."""
+        columns = {"weight": self.weights, "share": self.given / max(1, self.position), "left": self.left}
+        names = self.online.domains
+        return {f"{key}.{name}": float(x) for key, values in columns.items() for name, x in zip(names, values)}
 
     def list_seen(self) -> NDArray[np.int64]:
         """Return the documents in the order in which they were drawn."""
