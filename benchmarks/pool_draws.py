@@ -4,7 +4,7 @@ Equal work: quotas, documents of each domain without replacement, shuffled toget
 the same counts, each document once. Beside it, what a run needs further: its candidate pool by tilted sampling, and
 the packing plan of the first epoch. One thread each.
 
-    python -m benchmarks.pool_draws [--documents 800000] [--samples 100000] [--json FILE]
+    python benchmarks/pool_draws.py [--documents 800000] [--samples 100000] [--json FILE]
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pool_data import CONTEXT, DOMAINS, make_pool, time_best
 
-from benchmarks.pool_data import CONTEXT, DOMAINS, make_pool, time_best
 from causalmix.config import CandidateConfig
 from causalmix.mixture.allocate import allocate
 from causalmix.pool.candidate import CandidatePool, draw_candidates, draw_documents
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     if options.json:
         content = {
-            "command": f"python -m benchmarks.pool_draws --documents {options.documents} --samples {options.samples}",
+            "command": f"python benchmarks/pool_draws.py --documents {options.documents} --samples {options.samples}",
             "date": datetime.now(UTC).date().isoformat(),
             **result,
         }
@@ -71,9 +71,7 @@ def measure(pool: Pool, n_samples: int, folder: Path) -> dict[str, Any]:
     lengths = pool.store.lengths()
 
     def plan() -> Any:
-        return plan_batches(
-            lengths[documents], documents, max_length=CONTEXT, batch_rows=BATCH_ROWS, seed=0, window=0
-        )
+        return plan_batches(lengths[documents], documents, max_length=CONTEXT, batch_rows=BATCH_ROWS, seed=0, window=0)
 
     plan_s, planned = time_best(plan, N_TIMES)
     quotas = np.bincount(pool.domain_ids[documents], minlength=len(DOMAINS))

@@ -3,7 +3,7 @@
 Both end with every token in its row. TRL packs 1,000 documents at a time unless told otherwise; told to pack all of
 them at once, it must come to the same rows: as many, with the same numbers of tokens in them.
 
-    python -m benchmarks.pool_packing [--documents 100000] [--json FILE]
+    python benchmarks/pool_packing.py [--documents 100000] [--json FILE]
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from pool_data import CONTEXT, time_best, write_store
 
-from benchmarks.pool_data import CONTEXT, time_best, write_store
 from causalmix.train.batches import plan_batches
 from causalmix.train.packing import measure_fill
 from causalmix.train.reader import BatchReader
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{row['what']:34} {row['rows']:>7} {row['fill']:>8.3%} {row['seconds']:>8.3f} {ratio:>36.1f}")
     if options.json:
         content = {
-            "command": f"python -m benchmarks.pool_packing --documents {options.documents}",
+            "command": f"python benchmarks/pool_packing.py --documents {options.documents}",
             "date": datetime.now(UTC).date().isoformat(),
             "rows": rows,
         }

@@ -1,17 +1,18 @@
 """Reading training rows against Hugging Face ``datasets``: ``interleave_datasets``, map-style and streaming.
 
-The peer's order decides: what it interleaves is read again by our reader, document by document in rows, and every
-token must come out the same. Ours also lays out positions and labels, which the peer leaves to a collator. One
-thread each, files warm in the page cache.
+Equal work: training batches (tokens, positions that restart with each document, labels on the assistant's tokens),
+for the peer through the padding-free collator of transformers. The peer's order decides: what it interleaves is read
+again by our reader, and every token, position and label must come out the same. Beside it the peer's documents alone,
+before any collator. One thread each, files warm in the page cache.
 
-    python -m benchmarks.pool_reading [--documents 40000] [--json FILE]
+    python benchmarks/pool_reading.py [--documents 40000] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,10 +20,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pool_data import CONTEXT, DOMAINS, time_best, write_store
 
-from benchmarks.pool_data import CONTEXT, DOMAINS, time_best, write_store
 from causalmix.train.batches import plan_batches
-from causalmix.train.reader import Batch, BatchReader, Rows
+from causalmix.train.reader import IGNORED, BatchReader, Rows
 from causalmix.train.tokens import TokenStore
 
 BATCH_ROWS = 32
@@ -39,17 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with TemporaryDirectory() as folder:
         store, domain_ids = write_store(Path(folder), options.documents)
         rows = measure(store, domain_ids, Path(folder))
-    print(f"{'':44} {'tokens':>11} {'s':>7} {'million tokens a second':>24} {'times the peer':>15}")
+    print(f"{'':44} {'tokens':>11} {'s':>7} {'million tokens a second':>24} {'ours is faster':>15}")
     for row in rows:
-        print(
-            f"{row['what']:44} {row['tokens']:>11,} {row['seconds']:>7.3f} {row['tokens'] / row['seconds'] / 1e6:>24.1f} "
-            f"{row['times_peer'] or '':>15}"
-        )
+        speed, ratio = row["tokens"] / row["seconds"] / 1e6, row["ours_times_faster"] or ""
+        print(f"{row['what']:44} {row['tokens']:>11,} {row['seconds']:>7.3f} {speed:>24.1f} {ratio:>15}")
     ours = max(row["tokens"] / row["seconds"] for row in rows if row["what"].startswith("ours, packed"))
     print(f"the aim of {AIM / 1e6:.0f} million tokens a second is {'met' if ours >= AIM else 'missed'}")
     if options.json:
         content = {
-            "command": f"python -m benchmarks.pool_reading --documents {options.documents}",
+            "command": f"python benchmarks/pool_reading.py --documents {options.documents}",
             "date": datetime.now(UTC).date().isoformat(),
             "rows": rows,
         }
@@ -61,27 +60,29 @@ def measure(store: TokenStore, domain_ids: NDArray[np.uint16], folder: Path) -> 
     rows = []
     for style in ("map-style", "streaming"):
         peer = open_peer(store, domain_ids, folder / "peer", style)
-        seconds, ids = time_best(lambda peer=peer: read_peer(peer)[0], 1)
-        for _ in range(N_TIMES - 1):
-            seconds = min(seconds, time_best(lambda peer=peer: read_peer(peer), 1)[0])
+        alone_s, ids = time_best(lambda peer=peer: read_documents(peer), N_TIMES)
         steps = cut_in_rows(ids, store)
-        check_equal(store, steps, read_peer(peer, keep=True)[1])
-        reader = BatchReader(store, CONTEXT, reuse=True)
-        ours, n_tokens = time_best(lambda: sum(reader.read(step).n_tokens for step in steps), N_TIMES)
-        rows.append({"what": f"datasets, {style} interleave", "tokens": n_tokens, "seconds": seconds})
-        rows.append({"what": f"ours, the {style} peer's order", "tokens": n_tokens, "seconds": ours})
-    plan = plan_batches(
-        store.lengths(), np.arange(len(store)), max_length=CONTEXT, batch_rows=BATCH_ROWS, seed=0, window=0
-    )
+        collated_s, _ = time_best(lambda peer=peer: sum(batch["input_ids"].numel() for batch in collate(peer)), 1)
+        check_equal(store, steps, collate(peer))
+        ours_s, n_tokens = time_reader(store, steps)
+        rows.append({"what": f"datasets, {style}, documents alone", "tokens": n_tokens, "seconds": alone_s})
+        rows.append({"what": f"datasets, {style}, batches", "tokens": n_tokens, "seconds": collated_s})
+        rows.append({"what": "ours, the same order, batches", "tokens": n_tokens, "seconds": ours_s})
+        for row in rows[-3:]:
+            row["ours_times_faster"] = round(row["seconds"] / ours_s, 1)
+    lengths = store.lengths()
+    plan = plan_batches(lengths, np.arange(len(store)), max_length=CONTEXT, batch_rows=BATCH_ROWS, seed=0, window=0)
     for reuse in (True, False):
-        reader = BatchReader(store, CONTEXT, reuse=reuse)
-        seconds, n_tokens = time_best(lambda: sum(reader.read(step).n_tokens for step in plan.steps), N_TIMES)
+        seconds, n_tokens = time_reader(store, plan.steps, reuse)
         what = f"ours, packed rows, memory {'reused' if reuse else 'new each batch'}"
-        rows.append({"what": what, "tokens": n_tokens, "seconds": seconds})
-    for at, row in enumerate(rows):
-        is_pair = row["what"].startswith("ours, the")
-        row["times_peer"] = round(rows[at - 1]["seconds"] / row["seconds"], 1) if is_pair else None
+        rows.append({"what": what, "tokens": n_tokens, "seconds": seconds, "ours_times_faster": None})
     return rows
+
+
+def time_reader(store: TokenStore, steps: Sequence[Rows], reuse: bool = True) -> tuple[float, int]:
+    """Seconds to read all steps with ours, and their tokens."""
+    reader = BatchReader(store, CONTEXT, reuse=reuse)
+    return time_best(lambda: sum(reader.read(step).n_tokens for step in steps), N_TIMES)
 
 
 def open_peer(store: TokenStore, domain_ids: NDArray[np.uint16], folder: Path, style: str) -> Any:
@@ -94,25 +95,34 @@ def open_peer(store: TokenStore, domain_ids: NDArray[np.uint16], folder: Path, s
     for domain, name in enumerate(DOMAINS):
         if not (folder / name).exists():
             members = np.flatnonzero(domain_ids == domain)
-            documents = [np.asarray(store.document(int(i))[0][:CONTEXT]) for i in members]
-            column = pa.array(documents, type=pa.list_(pa.uint16()))
-            datasets.Dataset(pa.table({"id": members, "input_ids": column})).save_to_disk(folder / name)
+            documents = [store.document(int(i)) for i in members]
+            tokens = [np.asarray(ids[:CONTEXT], dtype=np.int32) for ids, _ in documents]
+            labels = [np.where(targets[:CONTEXT], ids, IGNORED) for ids, (_, targets) in zip(tokens, documents)]
+            table = pa.table({"id": members, "input_ids": tokens, "labels": labels})
+            datasets.Dataset(table).save_to_disk(folder / name)
         part = datasets.load_from_disk(folder / name).with_format("numpy")
         parts.append(part if style == "map-style" else part.to_iterable_dataset())
     odds = [1 / len(DOMAINS)] * len(DOMAINS)
     return datasets.interleave_datasets(parts, probabilities=odds, seed=0, stopping_strategy="first_exhausted")
 
 
-def read_peer(peer: Any, keep: bool = False) -> tuple[list[int], list[NDArray[Any]]]:
-    """Read everything in the peer's fastest way; return the documents' numbers, and the tokens if they are kept."""
+def read_documents(peer: Any) -> list[int]:
+    """Read tokens and labels in the peer's fastest way, many documents at once; return the documents' numbers."""
     ids: list[int] = []
-    kept: list[NDArray[Any]] = []
-    batches: Iterable[dict[str, Any]] = peer.iter(batch_size=PEER_BATCH)
-    for batch in batches:
+    for batch in peer.iter(batch_size=PEER_BATCH):
         ids += np.asarray(batch["id"]).tolist()
-        if keep:
-            kept += list(batch["input_ids"])
-    return ids, kept
+        assert len(batch["input_ids"]) == len(batch["labels"])
+    return ids
+
+
+def collate(peer: Any) -> Iterator[dict[str, Any]]:
+    """Read batches as a trainer gets them: one row without padding, positions and labels beside it."""
+    from transformers import DataCollatorWithFlattening
+
+    collator = DataCollatorWithFlattening()
+    for batch in peer.iter(batch_size=PEER_BATCH):
+        features = [{"input_ids": i, "labels": j} for i, j in zip(batch["input_ids"], batch["labels"])]
+        yield collator(features)
 
 
 def cut_in_rows(ids: list[int], store: TokenStore) -> list[Rows]:
@@ -130,18 +140,22 @@ def cut_in_rows(ids: list[int], store: TokenStore) -> list[Rows]:
     return [tuple(map(tuple, rows[at : at + BATCH_ROWS])) for at in range(0, len(rows), BATCH_ROWS)]
 
 
-def check_equal(store: TokenStore, steps: list[Rows], expected: list[NDArray[Any]]) -> None:
-    """Refuse to compare unless our rows hold the peer's tokens, one after the other."""
-    reader = BatchReader(store, CONTEXT, reuse=True)
-    at = 0
+def check_equal(store: TokenStore, steps: list[Rows], expected: Iterator[dict[str, Any]]) -> None:
+    """Refuse to compare unless our rows, padding taken out, are the peer's batches end to end."""
+    reader = BatchReader(store, CONTEXT)
+    given: dict[str, list[NDArray[Any]]] = {"input_ids": [], "position_ids": [], "labels": []}
     for step in steps:
-        batch: Batch = reader.read(step)
+        batch = reader.read(step)
         for row, documents in enumerate(step):
-            tokens = batch.input_ids[row].numpy()
-            given = np.concatenate(expected[at : at + len(documents)])
-            assert np.array_equal(tokens[: len(given)], given), "the peer read other tokens"
-            at += len(documents)
-    assert at == len(expected)
+            size = sum(min(int(store.lengths()[i]), CONTEXT) for i in documents)
+            for name, kept in given.items():
+                kept.append(getattr(batch, name)[row, :size].numpy())
+    ours = {name: np.concatenate(parts) for name, parts in given.items()}
+    theirs = list(expected)
+    for name in ("input_ids", "position_ids"):
+        assert np.array_equal(ours[name], np.concatenate([batch[name][0] for batch in theirs])), f"other {name}"
+    # Ours stand where they are predicted, the peer's where they are: its model shifts them.
+    assert np.array_equal(ours["labels"][:-1], np.concatenate([batch["labels"][0] for batch in theirs])[1:])
 
 
 if __name__ == "__main__":
