@@ -71,7 +71,7 @@ def test_the_documents_are_those_asked_for(
         rows = [row for part in passes for row in part]
         assert len(rows) <= batch_rows
         assert all(len(part) <= per_pass for part in passes) or not per_pass
-        assert all(len(set(DOMAINS[list(document for row in part for document in row)])) == 1 for part in passes)
+        assert all(len(set(DOMAINS[[document for row in part for document in row]])) == 1 for part in passes)
         assert max(sum(LENGTHS[i] for i in row) for row in rows) <= cfg.max_length
         feed.observe(rng.random(len(passes)).tolist(), [3] * len(passes))
     seen = feed.list_seen()

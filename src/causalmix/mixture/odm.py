@@ -87,9 +87,10 @@ class Bandit:
             score = reward if reward.sum() > 0 else np.ones(K)
         else:
             score = np.exp(before * (reward - reward.max()))
-        weights = np.zeros(self.n_domains)
+        weights: Floats = np.zeros(self.n_domains)
         weights[allowed] = (1 - K * now) * score / score.sum() + now
-        return weights / weights.sum()
+        weights /= weights.sum()
+        return weights
 
     def update(self, weights: Floats, n_rows: NDArray[np.int64], losses: Floats) -> None:
         """Learn from one step.
