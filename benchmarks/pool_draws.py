@@ -31,7 +31,7 @@ from causalmix.train.packing import measure_fill
 
 WEIGHTS = (0.301, 0.25, 0.149, 0.2, 0.1)
 BATCH_ROWS = 32
-N_TIMES = 3
+N_TIMES = 5
 AIM_S, AIM_FILL = 0.5, 0.999
 
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from causalmix.errors import MixtureError
 from causalmix.mixture.odm import LOSS_SCALE, RULES, Bandit, explore
 
-
 PARTS = (slice(2000), slice(2000, 4000))
 
 

@@ -110,8 +110,11 @@ class BatchReader:
             targets[padding] = 0
         targets[begin[sizes > 0]] = 0  # nothing predicts a document's first token
         inputs[...] = tokens
-        labels.fill(IGNORED)
-        np.copyto(labels[:-1], inputs[1:], where=targets[1:].view(np.bool_))
+        # (token + 100) * target - 100: a copy under a mask takes five times as long where the mask changes often.
+        np.subtract(inputs[1:], IGNORED, out=labels[:-1])
+        np.multiply(labels[:-1], targets[1:], out=labels[:-1])
+        labels[-1] = 0
+        np.add(labels, IGNORED, out=labels)
         shape = (len(rows), length)
         return Batch(
             input_ids=torch.from_numpy(inputs.reshape(shape)),
