@@ -30,6 +30,11 @@ from causalmix.train.tokens import TokenStore
 BATCH_ROWS = 32
 N_TIMES = 5
 PEER_BATCH = 1000  # documents that the peer hands out at once
+PACKED = (
+    (f"packed, {BATCH_ROWS} rows of {CONTEXT}, memory reused", CONTEXT, BATCH_ROWS, True),
+    (f"packed, {BATCH_ROWS} rows of {CONTEXT}", CONTEXT, BATCH_ROWS, False),
+    ("packed, 2 rows of 256", 256, 2, False),
+)
 AIM = 40e6  # tokens a second on one core
 
 
@@ -73,18 +78,20 @@ def measure(store: TokenStore, domain_ids: NDArray[np.uint16], folder: Path) -> 
         rows.append({"what": "ours, the same order, batches", "tokens": n_tokens, "seconds": ours_s})
         for row in rows[-3:]:
             row["ours_times_faster"] = round(row["seconds"] / ours_s, 1)
-    lengths = store.lengths()
-    plan = plan_batches(lengths, np.arange(len(store)), max_length=CONTEXT, batch_rows=BATCH_ROWS, seed=0, window=0)
-    for reuse in (True, False):
-        seconds, n_tokens = time_reader(store, plan.steps, reuse)
-        what = f"ours, packed rows, memory {'reused' if reuse else 'new each batch'}"
-        rows.append({"what": what, "tokens": n_tokens, "seconds": seconds, "ours_times_faster": None})
+    for what, length, batch_rows, reuse in PACKED:
+        plan = plan_batches(
+            store.lengths(), np.arange(len(store)), max_length=length, batch_rows=batch_rows, seed=0, window=0
+        )
+        seconds, n_tokens = time_reader(store, plan.steps, length, reuse)
+        rows.append({"what": f"ours, {what}", "tokens": n_tokens, "seconds": seconds, "ours_times_faster": None})
     return rows
 
 
-def time_reader(store: TokenStore, steps: Sequence[Rows], reuse: bool = True) -> tuple[float, int]:
+def time_reader(
+    store: TokenStore, steps: Sequence[Rows], length: int = CONTEXT, reuse: bool = True
+) -> tuple[float, int]:
     """Seconds to read all steps with ours, and their tokens."""
-    reader = BatchReader(store, CONTEXT, reuse=reuse)
+    reader = BatchReader(store, length, reuse=reuse)
     return time_best(lambda: sum(reader.read(step).n_tokens for step in steps), N_TIMES, process_time)
 
 

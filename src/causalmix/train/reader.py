@@ -95,20 +95,24 @@ class BatchReader:
         documents = list(chain.from_iterable(rows))
         source, begin, totals, length = self._place(np.array(documents, dtype=np.int64), rows)
         size = len(rows) * length
-        sizes = np.diff(begin, append=size)
+        ends = np.empty_like(begin)
+        ends[:-1], ends[-1] = begin[1:], size
+        sizes = ends - begin
         counting = self._count_to(size)
         inputs, positions, labels = (self._take(name, size, np.int64) for name in ("inputs", "positions", "labels"))
-        tokens, targets = (self._take(f"raw {a.dtype}", size, a.dtype, True) for a in (self.tokens, self.targets))
+        tokens = self._take("tokens", size, self.tokens.dtype, scratch=True)
+        targets = self._take("targets", size, self.targets.dtype, scratch=True)
 
-        np.subtract(counting, np.repeat(begin, sizes), out=positions)
-        index = np.add(counting, np.repeat(source - begin, sizes), out=self._take("index", size, np.int64, True))
+        np.subtract(counting, begin.repeat(sizes), out=positions)
+        index = np.add(counting, (source - begin).repeat(sizes), out=self._take("index", size, np.int64, scratch=True))
         self.tokens.take(index, out=tokens, mode="clip")  # padding reads what stands there: overwritten below
         self.targets.take(index, out=targets, mode="clip")
         for row in np.flatnonzero(totals < length).tolist():
             padding = slice(row * length + int(totals[row]), (row + 1) * length)
             tokens[padding] = 0
             targets[padding] = 0
-        targets[begin[sizes > 0]] = 0  # nothing predicts a document's first token
+        starts = begin[sizes > 0]
+        targets[starts] = 0  # nothing predicts a document's first token
         inputs[...] = tokens
         # (token + 100) * target - 100: a copy under a mask takes five times as long where the mask changes often.
         np.subtract(inputs[1:], IGNORED, out=labels[:-1])
@@ -120,7 +124,7 @@ class BatchReader:
             input_ids=torch.from_numpy(inputs.reshape(shape)),
             position_ids=torch.from_numpy(positions.reshape(shape)),
             labels=torch.from_numpy(labels.reshape(shape)),
-            boundaries=torch.from_numpy(np.append(begin[sizes > 0], size).astype(np.int32)),
+            boundaries=torch.from_numpy(np.append(starts, size).astype(np.int32)),
             documents=documents,
             n_tokens=int(totals.sum()),
             n_targets=int(np.count_nonzero(targets)),
@@ -140,15 +144,25 @@ class BatchReader:
         """
         first = self.offsets[documents]
         sizes = np.minimum(self.offsets[documents + 1] - first, self.max_length)
-        n_documents = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-        after = np.cumsum(n_documents)  # where a row's padding stands among the segments
-        ends = np.cumsum(sizes)
-        totals = np.diff(ends[after - 1], prepend=0)
+        row_number = np.arange(len(rows))
+        n_documents = np.array([len(row) for row in rows])
+        after = n_documents.cumsum()
+        ends = sizes.cumsum()
+        row_ends = ends[after - 1]
+        totals = row_ends.copy()
+        totals[1:] -= row_ends[:-1]
         length = min(-(-int(totals.max()) // ROW_MULTIPLE) * ROW_MULTIPLE, self.max_length)
-        row_begin = np.arange(len(rows)) * length
-        skipped = row_begin - (ends[after - 1] - totals)  # padding of the rows before
-        begin = np.insert(ends - sizes + np.repeat(skipped, n_documents), after, row_begin + totals)
-        return np.insert(first, after, 0), begin, totals, length
+        row_begin = row_number * length
+        row_of = row_number.repeat(n_documents)
+        # Segments stand in the order of the rows: a row's documents, then its padding.
+        segment = np.arange(len(documents)) + row_of
+        padding = after + row_number
+        begin = np.empty(len(documents) + len(rows), dtype=np.int64)
+        begin[segment] = ends - sizes + (row_begin - row_ends + totals)[row_of]
+        begin[padding] = row_begin + totals
+        source = np.zeros(len(begin), dtype=np.int64)
+        source[segment] = first
+        return source, begin, totals, length
 
     def _count_to(self, size: int) -> Integers:
         known = self.memory.get("counting")
