@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from causalmix.errors import TrainError
 from causalmix.mixture.odm import RULES
 from causalmix.train.loop import TrainResult, train
-from causalmix.train.online import Online, OnlineFeed
+from causalmix.train.online import Online, OnlineSteps
 from tests.train.stores import make_config, make_model, make_store
 
 torch.set_num_threads(1)
@@ -65,41 +65,41 @@ def test_the_documents_are_those_asked_for(
 ) -> None:
     n_samples = min(n_samples, 12 * int(repeats))
     cfg = make_config(batch_rows=batch_rows, rows_per_pass=per_pass, n_epochs=n_epochs)
-    feed = OnlineFeed(make_online(n_samples, repeats), STORE.lengths(), IDS, cfg, seed)
+    steps = OnlineSteps(make_online(n_samples, repeats), STORE.lengths(), IDS, cfg, seed)
     rng = np.random.default_rng(seed)
-    while passes := feed.next_passes():
+    while passes := steps.next_passes():
         rows = [row for part in passes for row in part]
         assert len(rows) <= batch_rows
         assert all(len(part) <= per_pass for part in passes) or not per_pass
         assert all(len(set(DOMAINS[[document for row in part for document in row]])) == 1 for part in passes)
         assert max(sum(LENGTHS[i] for i in row) for row in rows) <= cfg.max_length
-        feed.observe(rng.random(len(passes)).tolist(), [3] * len(passes))
-    seen = feed.list_seen()
-    assert len(seen) == feed.position == n_samples * n_epochs
+        steps.observe(rng.random(len(passes)).tolist(), [3] * len(passes))
+    seen = steps.list_seen()
+    assert len(seen) == steps.position == n_samples * n_epochs
     counts = np.bincount(seen, minlength=12)
     for domain in range(3):
         own = counts[domain == DOMAINS]
         assert own.max() - own.min() <= 1  # whole passes first
         assert own.sum() <= n_epochs * int(len(own) * repeats)
-    assert sum(feed.report()[f"share.{name}"] for name in ("code", "math", "safety")) == pytest.approx(1)
+    assert sum(steps.report()[f"share.{name}"] for name in ("code", "math", "safety")) == pytest.approx(1)
 
 
 def test_a_domain_that_is_spent_leaves_and_is_named(caplog: pytest.LogCaptureFixture) -> None:
     cfg = make_config(batch_rows=1)
-    feed = OnlineFeed(make_online(11, 1.0), STORE.lengths(), IDS, cfg, 0)
+    steps = OnlineSteps(make_online(11, 1.0), STORE.lengths(), IDS, cfg, 0)
     with caplog.at_level(logging.WARNING):
-        while passes := feed.next_passes():
-            spent = {name for name, n in zip(("code", "math", "safety"), feed.left) if n == 0}
-            feed.observe([1.0] * len(passes), [1] * len(passes))
+        while passes := steps.next_passes():
+            spent = {name for name, n in zip(("code", "math", "safety"), steps.left) if n == 0}
+            steps.observe([1.0] * len(passes), [1] * len(passes))
     assert spent  # eleven of twelve: two domains at least
     for name in spent:
         assert any(f"{name} has given its" in message for message in caplog.messages)
-        assert feed.bandit.weigh(feed.left > 0)[("code", "math", "safety").index(name)] == 0
+        assert steps.bandit.weigh(steps.left > 0)[("code", "math", "safety").index(name)] == 0
 
 
 def test_more_than_all_repeats_is_refused() -> None:
     with pytest.raises(TrainError, match=r"needs 13 documents; the domains give 12 with 1 repeats: code 4, math 5"):
-        OnlineFeed(make_online(13, 1.0), STORE.lengths(), IDS, make_config(), 0)
+        OnlineSteps(make_online(13, 1.0), STORE.lengths(), IDS, make_config(), 0)
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -130,7 +130,7 @@ def identify(
     seed: int,
     steps: Any,
 ) -> str:
-    """Hash what a training is: first weights, documents in order, settings, seed and what its feed says of itself.
+    """Hash what a training is: first weights, documents in order, settings, seed and what its steps say of themselves.
 
     Returns
     -------

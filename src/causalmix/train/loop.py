@@ -21,12 +21,12 @@ from causalmix.errors import StoppedEarlyError
 from causalmix.train.checkpoint import load_checkpoint, save_checkpoint
 from causalmix.train.checks import check_documents, check_finite, check_settings, identify
 from causalmix.train.device import choose_device
-from causalmix.train.feed import Feed, PlannedFeed
 from causalmix.train.forward import sum_loss
 from causalmix.train.lora import add_lora, merge_lora
-from causalmix.train.online import Online, OnlineFeed
+from causalmix.train.online import Online, OnlineSteps
 from causalmix.train.reader import BatchReader
 from causalmix.train.schedule import learning_rate
+from causalmix.train.steps import PlannedSteps, Steps
 from causalmix.train.tokens import TokenStore
 
 if TYPE_CHECKING:
@@ -134,9 +134,9 @@ def train(
     # -- data: every step's rows known before the first step, or chosen as it goes
     lengths = store.lengths()
     if online is None:
-        feed: Feed = PlannedFeed(lengths[kept], kept, cfg, seed, n_steps)
+        steps: Steps = PlannedSteps(lengths[kept], kept, cfg, seed, n_steps)
     else:
-        feed = OnlineFeed(online, lengths[kept], kept, cfg, seed)
+        steps = OnlineSteps(online, lengths[kept], kept, cfg, seed)
     reader = BatchReader(store, cfg.max_length)
 
     # -- optimiser, and what an interrupted training left
@@ -145,15 +145,15 @@ def train(
     state: dict[str, Any] = {"step": 0, "n_tokens": 0, "n_targets": 0, "wall_s": 0.0, "first": [], "last": []}
     identity = ""
     if checkpoint_dir is not None:
-        identity = identify(model, store, doc_ids, cfg, seed, feed.describe())
+        identity = identify(model, store, doc_ids, cfg, seed, steps.describe())
         state = load_checkpoint(checkpoint_dir, parameters, optimizer, identity) or state
-        feed.restore(state["step"], state.get("feed"))
+        steps.restore(state["step"], state.get("steps"))
     started = time.perf_counter() - state["wall_s"]
     autocast = torch.autocast(device.type, torch.bfloat16) if is_half else contextlib.nullcontext()
 
     off = None if progress else True
-    bar = tqdm(total=feed.size, initial=feed.position, desc="train", unit=feed.unit, disable=off)
-    while passes := feed.next_passes():
+    bar = tqdm(total=steps.size, initial=steps.position, desc="train", unit=steps.unit, disable=off)
+    while passes := steps.next_passes():
         # -- step: gradients of the mean over the target tokens of all passes
         step = state["step"]
         batches = [reader.read(rows) for rows in passes]
@@ -166,7 +166,7 @@ def train(
             part.backward()  # type: ignore[no-untyped-call]
             losses.append(part.item())
             loss += losses[-1]
-        lr = learning_rate(cfg, feed.position - 1, feed.size)
+        lr = learning_rate(cfg, steps.position - 1, steps.size)
         for group in optimizer.param_groups:
             group["lr"] = lr
         norm = clip_grad_norm_(parameters.values(), cfg.grad_clip or math.inf, foreach=True).item()
@@ -176,35 +176,35 @@ def train(
 
         # -- account
         counts = [batch.n_targets for batch in batches]
-        feed.observe([part * n_targets / n for part, n in zip(losses, counts)], counts)
+        steps.observe([part * n_targets / n for part, n in zip(losses, counts)], counts)
         state["step"] = step + 1
         state["n_tokens"] += sum(batch.n_tokens for batch in batches)
         state["n_targets"] += n_targets
         state["wall_s"] = time.perf_counter() - started
         state["first"] = (state["first"] + [loss])[:LOSS_WINDOW]
         state["last"] = (state["last"] + [loss])[-LOSS_WINDOW:]
-        bar.update(feed.position - bar.n)
-        is_last = feed.position == feed.size
+        bar.update(steps.position - bar.n)
+        is_last = steps.position == steps.size
         if log is not None and (is_last or (step + 1) % cfg.log_every == 0):
             numbers = {"n_tokens": state["n_tokens"], "wall_s": state["wall_s"]}
-            log({"step": step + 1, "loss": loss, "lr": lr, "grad_norm": norm, **numbers, **feed.report()})
+            log({"step": step + 1, "loss": loss, "lr": lr, "grad_norm": norm, **numbers, **steps.report()})
 
         # -- checkpoint
         is_told = should_stop is not None and not is_last and should_stop()
         is_due = bool(cfg.checkpoint_every) and (step + 1) % cfg.checkpoint_every == 0
         if checkpoint_dir is not None and (is_due or is_told):
             save_checkpoint(
-                checkpoint_dir, parameters, optimizer, {**state, "feed": feed.state(), "identity": identity}
+                checkpoint_dir, parameters, optimizer, {**state, "steps": steps.state(), "identity": identity}
             )
         if is_told:
             bar.close()
-            raise StoppedEarlyError(f"told to stop after {feed.unit} {feed.position} of {feed.size}")
+            raise StoppedEarlyError(f"told to stop after {steps.unit} {steps.position} of {steps.size}")
     bar.close()
 
     if adapted is not None:
         merge_lora(adapted)
     model.to(dtype=torch.bfloat16 if is_half else None).eval()
-    seen = feed.list_seen()
+    seen = steps.list_seen()
     n_untargeted = round(len(seen) / len(kept) * (len(doc_ids) - len(kept))) if online is None else 0
     return TrainResult(
         n_steps=state["step"],
@@ -217,7 +217,7 @@ def train(
         loss_last=float(np.mean(state["last"])),
         wall_s=time.perf_counter() - started,
         documents=seen,
-        report=feed.report(),
+        report=steps.report(),
     )
 
 

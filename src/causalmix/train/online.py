@@ -56,7 +56,7 @@ class Online:
     memory: float = 0.9
 
 
-class OnlineFeed:
+class OnlineSteps:
     """Rows of the domains that a bandit draws, until the documents are spent.
 
     Parameters

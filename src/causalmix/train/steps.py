@@ -12,7 +12,7 @@ from causalmix.train.reader import Rows
 from causalmix.train.schedule import plan_steps, split_rows
 
 
-class Feed(Protocol):
+class Steps(Protocol):
     """Steps of a training, in order.
 
     Attributes
@@ -49,7 +49,7 @@ class Feed(Protocol):
         """Go on after ``step`` steps."""
 
 
-class PlannedFeed:
+class PlannedSteps:
     """Every step's rows, known before the first step."""
 
     unit = "step"
@@ -57,9 +57,9 @@ class PlannedFeed:
     def __init__(
         self, lengths: NDArray[np.int64], doc_ids: NDArray[np.int64], cfg: TrainConfig, seed: int, n_steps: int | None
     ) -> None:
-        self.steps = plan_steps(lengths, doc_ids, cfg, seed, n_steps)
+        self.plan = plan_steps(lengths, doc_ids, cfg, seed, n_steps)
         self.rows_per_pass = cfg.rows_per_pass
-        self.size = len(self.steps)
+        self.size = len(self.plan)
         self.position = 0
 
     def next_passes(self) -> list[Rows]:
@@ -67,7 +67,7 @@ class PlannedFeed:
         if self.position == self.size:
             return []
         self.position += 1
-        return split_rows(self.steps[self.position - 1], self.rows_per_pass)
+        return split_rows(self.plan[self.position - 1], self.rows_per_pass)
 
     def observe(self, losses: list[float], n_targets: list[int]) -> None:
         """Nothing depends on them."""
@@ -78,7 +78,7 @@ class PlannedFeed:
 
     def list_seen(self) -> NDArray[np.int64]:
         """Return the documents of the steps so far."""
-        seen = [document for rows in self.steps[: self.position] for row in rows for document in row]
+        seen = [document for rows in self.plan[: self.position] for row in rows for document in row]
         return np.array(seen, dtype=np.int64)
 
     def describe(self) -> int:
