@@ -67,7 +67,10 @@ def test_the_documents_are_those_asked_for(
     cfg = make_config(batch_rows=batch_rows, rows_per_pass=per_pass, n_epochs=n_epochs)
     steps = OnlineSteps(make_online(n_samples, repeats), STORE.lengths(), IDS, cfg, seed)
     rng = np.random.default_rng(seed)
-    while passes := steps.next_passes():
+    position = 0
+    while position < steps.size:
+        drawn = steps.draw(len(steps.path))
+        passes, position = drawn.passes, drawn.position
         rows = [row for part in passes for row in part]
         assert len(rows) <= batch_rows
         assert all(len(part) <= per_pass for part in passes) or not per_pass
@@ -75,7 +78,7 @@ def test_the_documents_are_those_asked_for(
         assert max(sum(LENGTHS[i] for i in row) for row in rows) <= cfg.max_length
         steps.observe(rng.random(len(passes)).tolist(), [3] * len(passes))
     seen = steps.list_seen()
-    assert len(seen) == steps.position == n_samples * n_epochs
+    assert len(seen) == position == n_samples * n_epochs
     counts = np.bincount(seen, minlength=12)
     for domain in range(3):
         own = counts[domain == DOMAINS]
@@ -88,7 +91,8 @@ def test_a_domain_that_is_spent_leaves_and_is_named(caplog: pytest.LogCaptureFix
     cfg = make_config(batch_rows=1)
     steps = OnlineSteps(make_online(11, 1.0), STORE.lengths(), IDS, cfg, 0)
     with caplog.at_level(logging.WARNING):
-        while passes := steps.next_passes():
+        while steps.position < steps.size:
+            passes = steps.draw(len(steps.path)).passes
             spent = {name for name, n in zip(("code", "math", "safety"), steps.left) if n == 0}
             steps.observe([1.0] * len(passes), [1] * len(passes))
     assert spent  # eleven of twelve: two domains at least

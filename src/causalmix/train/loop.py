@@ -147,16 +147,17 @@ def train(
     if checkpoint_dir is not None:
         identity = identify(model, store, doc_ids, cfg, seed, steps.describe())
         state = load_checkpoint(checkpoint_dir, parameters, optimizer, identity) or state
-        steps.restore(state["step"], state.get("steps"))
+    position = steps.restore(state["step"], state.get("steps"))
     started = time.perf_counter() - state["wall_s"]
     autocast = torch.autocast(device.type, torch.bfloat16) if is_half else contextlib.nullcontext()
 
     off = None if progress else True
-    bar = tqdm(total=steps.size, initial=steps.position, desc="train", unit=steps.unit, disable=off)
-    while passes := steps.next_passes():
+    bar = tqdm(total=steps.size, initial=position, desc="train", unit=steps.unit, disable=off)
+    while position < steps.size:
         # -- step: gradients of the mean over the target tokens of all passes
         step = state["step"]
-        batches = [reader.read(rows) for rows in passes]
+        drawn = steps.draw(step)
+        batches = [reader.read(rows) for rows in drawn.passes]
         n_targets = sum(batch.n_targets for batch in batches)
         seed_dropout(cfg, seed, step)
         loss, losses = 0.0, []
@@ -166,7 +167,7 @@ def train(
             part.backward()  # type: ignore[no-untyped-call]
             losses.append(part.item())
             loss += losses[-1]
-        lr = learning_rate(cfg, steps.position - 1, steps.size)
+        lr = learning_rate(cfg, drawn.position - 1, steps.size)
         for group in optimizer.param_groups:
             group["lr"] = lr
         norm = clip_grad_norm_(parameters.values(), cfg.grad_clip or math.inf, foreach=True).item()
@@ -175,16 +176,18 @@ def train(
         optimizer.zero_grad(set_to_none=True)
 
         # -- account
-        counts = [batch.n_targets for batch in batches]
-        steps.observe([part * n_targets / n for part, n in zip(losses, counts)], counts)
+        if steps.needs_losses:
+            counts = [batch.n_targets for batch in batches]
+            steps.observe([part * n_targets / n for part, n in zip(losses, counts)], counts)
         state["step"] = step + 1
         state["n_tokens"] += sum(batch.n_tokens for batch in batches)
         state["n_targets"] += n_targets
         state["wall_s"] = time.perf_counter() - started
         state["first"] = (state["first"] + [loss])[:LOSS_WINDOW]
         state["last"] = (state["last"] + [loss])[-LOSS_WINDOW:]
-        bar.update(steps.position - bar.n)
-        is_last = steps.position == steps.size
+        bar.update(drawn.position - position)
+        position = drawn.position
+        is_last = position == steps.size
         if log is not None and (is_last or (step + 1) % cfg.log_every == 0):
             numbers = {"n_tokens": state["n_tokens"], "wall_s": state["wall_s"]}
             log({"step": step + 1, "loss": loss, "lr": lr, "grad_norm": norm, **numbers, **steps.report()})
@@ -198,7 +201,7 @@ def train(
             )
         if is_told:
             bar.close()
-            raise StoppedEarlyError(f"told to stop after {steps.unit} {steps.position} of {steps.size}")
+            raise StoppedEarlyError(f"told to stop after {steps.unit} {position} of {steps.size}")
     bar.close()
 
     if adapted is not None:

@@ -23,8 +23,8 @@ from causalmix.errors import TrainError, name_some
 from causalmix.mixture.odm import Bandit
 from causalmix.mixture.simplex import count_allowed
 from causalmix.train.batches import plan_rows
-from causalmix.train.reader import Rows
 from causalmix.train.schedule import split_rows
+from causalmix.train.steps import Step
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +75,7 @@ class OnlineSteps:
     """
 
     unit = "document"
+    needs_losses = True
 
     def __init__(
         self, online: Online, lengths: NDArray[np.int64], doc_ids: NDArray[np.int64], cfg: TrainConfig, seed: int
@@ -101,11 +102,10 @@ class OnlineSteps:
         self.pass_domains: list[int] = []  # of the current step
         self.seen: list[int] = []
 
-    def next_passes(self) -> list[Rows]:
-        """Draw the next step's domains and return their rows, no pass with two domains."""
-        if self.position == self.size:
-            return []
-        rng = np.random.default_rng([STREAM, self.seed, len(self.path)])
+    def draw(self, step: int) -> Step:
+        """Draw a step's domains and return their rows, no pass with two domains."""
+        assert step == len(self.path)
+        rng = np.random.default_rng([STREAM, self.seed, step])
         self.weights = self.bandit.weigh(self.left > 0)
         drawn: list[int] = []
         rows: dict[int, list[tuple[int, ...]]] = {}
@@ -118,7 +118,7 @@ class OnlineSteps:
         self.path.append(drawn)
         parts = [(k, part) for k in sorted(rows) for part in split_rows(tuple(rows[k]), self.cfg.rows_per_pass)]
         self.pass_domains = [domain for domain, _ in parts]
-        return [part for _, part in parts]
+        return Step([part for _, part in parts], self.position)
 
     def observe(self, losses: list[float], n_targets: list[int]) -> None:
         """Reward the domains of the step with their losses."""
@@ -146,17 +146,18 @@ class OnlineSteps:
         """Return the path and the bandit: rows follow from the path."""
         return {"path": self.path, "bandit": self.bandit.state()}
 
-    def restore(self, step: int, state: Any) -> None:
+    def restore(self, step: int, state: Any) -> int:
         """Draw the rows of the path again, without training on them."""
         if state is None:
             assert step == 0
-            return
+            return 0
         for drawn in state["path"]:
             for domain in drawn:
                 self._take(domain)
         self.path = [list(drawn) for drawn in state["path"]]
         assert len(self.path) == step
         self.bandit.restore(state["bandit"])
+        return self.position
 
     def _take(self, domain: int) -> tuple[int, ...]:
         row = next(self.streams[domain])[: min(int(self.left[domain]), self.size - self.position)]
