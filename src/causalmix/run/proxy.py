@@ -24,16 +24,9 @@ from causalmix.files import DiskFullError, fingerprint, write_text
 from causalmix.mixture.designs.build import STATE_KINDS, build_design
 from causalmix.mixture.designs.design import Design
 from causalmix.mixture.designs.request import State
+from causalmix.run import manifest
 from causalmix.run.diary import Diary
 from causalmix.run.guard import Guard
-from causalmix.run.manifest import (
-    describe_mixture,
-    describe_online,
-    draw_manifest,
-    list_exhausted,
-    plan_online,
-    write_manifest,
-)
 from causalmix.run.metrics import Metrics
 from causalmix.run.record import Record, check_outcomes
 from causalmix.run.workshop import Workshop
@@ -158,13 +151,13 @@ def _do_run(
     draw = design.sample(np.random.default_rng(spawn_seed(config, "design")), config.seed)
     diary.note("mixture_drawn", design=design.name)
     n_samples = draw.count_samples(config.train.n_samples)
-    online = plan_online(config, pool)
+    online = manifest.plan_online(config, pool)
     row = _describe_point(point, pool, candidates)
     if online is None:
         seed = spawn_seed(config, "documents")
-        documents = draw_manifest(config, pool, candidates, draw.weights, n_samples, seed)
-        write_manifest(run_dir / "manifest.parquet", pool, documents)
-        row |= describe_mixture(pool, draw.weights, documents)
+        documents = manifest.draw_manifest(config, pool, candidates, draw.weights, n_samples, seed)
+        manifest.write_manifest(run_dir / "manifest.parquet", pool, documents)
+        row |= manifest.describe_mixture(pool, draw.weights, documents)
     else:  # drawn while it trains
         documents = candidates.doc_ids
     row |= {f"design.{name}": float(value) for name, value in draw.parameters.items()}
@@ -194,9 +187,9 @@ def _do_run(
         )
     diary.note("training_ended")
     if online is not None:
-        write_manifest(run_dir / "manifest.parquet", pool, result.documents)
-        row |= describe_online(pool, result.documents, result.report)
-        diary.note("domains_exhausted", domains=list_exhausted(result.report))
+        manifest.write_manifest(run_dir / "manifest.parquet", pool, result.documents)
+        row |= manifest.describe_online(pool, result.documents, result.report)
+        diary.note("domains_exhausted", domains=manifest.list_exhausted(result.report))
     evaluation = workshop.get_evaluator(config, pool).evaluate(model, run_dir / "eval")
     diary.note("evaluation_ended")
     row |= {
