@@ -166,6 +166,7 @@ def assign_roles(runs: Runs, cohort: str, estimator: EstimatorConfig, outcome: O
     frame = select_cohort(runs.frame, cohort)
     if frame.empty:
         raise AnalysisError("the runs table has no complete run: nothing can be fitted.")
+    _refuse_online(frame)
     domains = tuple(runs.domains)
     run_ids = tuple(frame["run_id"].astype(str))
     coordinates = make_coordinates(estimator.coordinates, max(len(domains), 2), estimator.log_offset)
@@ -196,6 +197,18 @@ def assign_roles(runs: Runs, cohort: str, estimator: EstimatorConfig, outcome: O
         others=select_others(runs.frame, cohort),
         designs=tuple(frame["design.kind"].astype(str)) if "design.kind" in frame else (),
     )
+
+
+def _refuse_online(frame: pd.DataFrame) -> None:
+    """Refuse runs whose mixture followed their own losses: T is then an effect of the training, not its cause."""
+    if "design.kind" not in frame:
+        return
+    online = frame.loc[frame["design.kind"].astype(str) == "odm", "run_id"].astype(str)
+    if len(online):
+        raise AnalysisError(
+            f"mixture=odm moves a run's mixture by the run's own losses, so no causal fit may see {name_some(online)}: "
+            f"take them out of the cohort that is fitted; python -m analysis.compare reads them."
+        )
 
 
 def _transform_mean(mean_log: Floats | None, coordinates: Coordinates) -> Floats | None:

@@ -22,7 +22,7 @@ from causalmix.entry import (
 )
 from causalmix.errors import ConfigError
 from causalmix.sweep.points import to_config
-from causalmix.sweep.settings import check_settings
+from causalmix.sweep.settings import OWN_COHORT, check_settings
 from tests.tiny import ROOT, launch
 
 CONF = ROOT / "conf"
@@ -48,8 +48,8 @@ def test_every_group_has_a_schema_and_files() -> None:
 
 @pytest.mark.parametrize(("group", "name"), FILES)
 def test_every_file_composes_to_the_types_of_its_schema(group: str, name: str) -> None:
-    own_cohort = ["cohort=perturbation"] if (group, name) == ("mixture", "perturbation") else []
-    plain = compose_config([f"{group}={name}", *own_cohort])
+    own_cohort = OWN_COHORT.get(name, "signal") if group == "mixture" else "signal"
+    plain = compose_config([f"{group}={name}", f"cohort={own_cohort}"])
     assert plain[group]["name"] == name
     assert isinstance(getattr(to_config(plain), group), GROUPS[group])
     check_settings(plain)

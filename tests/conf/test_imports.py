@@ -32,7 +32,7 @@ MAY_KNOW = {
     "entry": {"config", "errors"},
     "mixture": {"config", "errors", "files"},
     "table": {"config", "errors", "files"},
-    "train": {"config", "errors", "files"},
+    "train": {"config", "errors", "files", "mixture"},
     "pool": {"config", "errors", "files", "train", "mixture"},
     "evaluate": {"config", "errors", "files", "train", "pool"},
     "track": {"config", "errors", "files", "table"},

@@ -59,6 +59,7 @@ def test_where_it_ran_does_not_matter(path: str, value: object) -> None:
         ("train.n_samples", 5),
         ("train.lr_peak", 1e-5),
         ("train.lora.rank", 2),
+        ("train.packing_window", 0),
         ("evaluate.limit", 4),
         ("pool.candidate.tau_sd", 0.1),
     ],

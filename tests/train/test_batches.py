@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from causalmix.errors import TrainError
-from causalmix.train.batches import IGNORED, pack_best_fit, plan_batches
+from causalmix.train.batches import plan_batches
+from causalmix.train.packing import pack_best_fit
+from causalmix.train.reader import IGNORED
 from causalmix.train.tokens import TokenStore
 from tests.train.stores import make_store
 

@@ -18,7 +18,7 @@ class MixtureConfig:
 
     name: str = MISSING
     # dirichlet | dirichlet_confounded | grid | sobol | optimal | perturbation | regmix
-    # | equal | natural | fixed | policy
+    # | equal | natural | fixed | policy | odm
     kind: str = MISSING
     prior: str = "natural"  # dirichlet, regmix: centre q, natural | equal
     concentration_min: float = 0.5  # dirichlet: s is log-uniform in [min, max] * K
@@ -32,6 +32,8 @@ class MixtureConfig:
     confounding_feature: str | None = None  # dirichlet_confounded: which score; null: the mean of all
     weights: Any = None  # fixed, policy: {domain: share}
     file: str | None = None  # fixed: a mixture.json; its weights are trained on
+    odm_rule: str = "average"  # odm: how a loss becomes a weight: average (the paper's) | sum (EXP3) | perplexity
+    odm_memory: float = 0.9  # odm: share of a domain's estimate that a new loss leaves; not read by sum
     use_candidate: bool = False  # fixed from a file: take `candidate` where advice was withheld
 
 

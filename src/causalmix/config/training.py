@@ -56,6 +56,7 @@ class TrainConfig:
     n_epochs: int = 1  # passes over the manifest
     max_length: int = 256  # tokens a packed row
     batch_rows: int = 2  # packed rows an optimiser step
+    packing_window: int = 4096  # documents packed together by best fit; 0 = the whole epoch: the fullest rows
     rows_per_pass: int = 0  # packed rows a forward pass, gradients accumulated; 0 = all of the step's
     lr_peak: float = 2e-3
     lr_final_fraction: float = 0.0  # cosine down to this share of the peak

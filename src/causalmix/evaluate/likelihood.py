@@ -14,8 +14,9 @@ import torch
 from lm_eval.api.model import TemplateLM
 
 from causalmix.errors import EvaluateError
-from causalmix.train.batches import IGNORED, build_batch, pack_best_fit
 from causalmix.train.forward import hidden_states
+from causalmix.train.packing import pack_best_fit
+from causalmix.train.reader import IGNORED, build_batch
 from causalmix.train.tokens import TokenStore
 
 if TYPE_CHECKING:

@@ -87,9 +87,9 @@ def draw_candidates(pool: Pool, cfg: CandidateConfig, seed: int) -> CandidatePoo
     chosen = []
     for domain, (size, tilt) in enumerate(zip(sizes, tau)):
         members = np.flatnonzero((pool.domain_ids == domain) & ~pool.is_reference)
-        keys = pool.scores[members] @ tilt + rng.gumbel(size=len(members))
-        top = np.argsort(-keys, kind="stable")[:size]
-        chosen.append(members[top])
+        # Column by column: a matrix product may round differently with another number of threads.
+        tilted = sum(weight * pool.scores[members, at] for at, weight in enumerate(tilt))
+        chosen.append(members[_choose_largest(tilted + rng.gumbel(size=len(members)), int(size))])
     doc_ids = np.sort(np.concatenate(chosen)).astype(np.int64)
     digest = hashlib.sha256(pool.fingerprint.encode() + doc_ids.astype("<i8").tobytes())
     return CandidatePool(doc_ids, tau, sizes, digest.hexdigest()[:16])
@@ -135,6 +135,17 @@ def draw_documents(
         order = [rng.permutation(members) for _ in range(passes)]
         drawn.append(np.concatenate(order)[: int(wanted)] if order else members[:0])
     return rng.permutation(np.concatenate(drawn)).astype(np.int64)
+
+
+def _choose_largest(keys: NDArray[np.float64], size: int) -> NDArray[np.int64]:
+    """Positions of the ``size`` largest keys, ascending; of equal ones the first. Linear in their number."""
+    if size >= len(keys):
+        return np.arange(len(keys))
+    least = np.partition(keys, len(keys) - size)[len(keys) - size]
+    above = keys > least
+    ties = np.flatnonzero(keys == least)[: size - int(np.count_nonzero(above))]
+    above[ties] = True
+    return np.flatnonzero(above)
 
 
 def _choose_tau(pool: Pool, cfg: CandidateConfig, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ _WITHOUT_EFFECT = {
     "evaluate": ("name", "batch_size"),
 }
 # Keys that came later count where they are not what every earlier run had: no earlier id moves.
-_LATER = {"train": {"rescored_documents": 0}}
+_LATER = {"train": {"rescored_documents": 0, "packing_window": 4096}}
 # A kind's own keys alone: a key that another kind reads, or a new one, moves no id.
 _MIXTURE_KEYS = {
     "dirichlet": ("kind", "prior", "concentration_min", "concentration_max", "floor", "repeats_max"),
@@ -42,6 +42,7 @@ _MIXTURE_KEYS = {
     "equal": ("kind", "repeats_max"),
     "natural": ("kind", "repeats_max"),
     "fixed": ("kind", "weights", "repeats_max"),
+    "odm": ("kind", "odm_rule", "odm_memory", "repeats_max"),
 }
 
 

@@ -17,20 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from causalmix.config import Config
 from causalmix.errors import CausalMixError, LostClaimError, RunTimedOutError, StoppedEarlyError
-from causalmix.files import DiskFullError, fingerprint, write_atomically, write_text
-from causalmix.mixture.allocate import allocate
+from causalmix.files import DiskFullError, fingerprint, write_text
 from causalmix.mixture.designs.build import STATE_KINDS, build_design
 from causalmix.mixture.designs.design import Design
 from causalmix.mixture.designs.request import State
+from causalmix.run import manifest
 from causalmix.run.diary import Diary
 from causalmix.run.guard import Guard
 from causalmix.run.metrics import Metrics
 from causalmix.run.record import Record, check_outcomes
-from causalmix.run.stage import Stage
+from causalmix.run.stage import MODEL, Stage
 from causalmix.run.workshop import Workshop
 from causalmix.track.mirror import Mirror, MirroredRun
 
@@ -130,7 +129,7 @@ def run_proxy(point: Point, run_dir: Path, workshop: Workshop, guard: Guard | No
 def _do_run(
     point: Point, run_dir: Path, workshop: Workshop, mirror: Mirror, diary: Diary, guard: Guard
 ) -> dict[str, Any]:
-    from causalmix.pool.candidate import draw_candidates, draw_documents
+    from causalmix.pool.candidate import draw_candidates
     from causalmix.pool.state import measure_controls, measure_state
     from causalmix.train.loop import train
     from causalmix.train.model import count_parameters
@@ -147,14 +146,15 @@ def _do_run(
     draw = design.sample(np.random.default_rng(spawn_seed(config, "design")), config.seed)
     diary.note("mixture_drawn", design=design.name)
     n_samples = draw.count_samples(config.train.n_samples)
-    counts = allocate(draw.weights, n_samples, available, config.mixture.repeats_max)
-    rng = np.random.default_rng(spawn_seed(config, "documents"))
-    documents = draw_documents(pool, candidates, counts, config.mixture.repeats_max, rng)
-    _write_manifest(run_dir / "manifest.parquet", pool, documents)
-
+    online = manifest.plan_online(config, pool)
     row = _describe_point(point, pool, candidates)
-    row |= {f"mixture.{domain}": float(w) for domain, w in zip(pool.domains, draw.weights)}
-    row |= {f"realised.{domain}": float(c / counts.sum()) for domain, c in zip(pool.domains, counts)}
+    if online is None:
+        seed = spawn_seed(config, "documents")
+        documents = manifest.draw_manifest(config, pool, candidates, draw.weights, n_samples, seed)
+        manifest.write_manifest(run_dir / "manifest.parquet", pool, documents)
+        row |= manifest.describe_mixture(pool, draw.weights, documents)
+    else:  # drawn while it trains
+        documents = candidates.doc_ids
     row |= {f"design.{name}": float(value) for name, value in draw.parameters.items()}
     row |= _describe_design(config, design, available, state.by_domain, workshop)
     row |= state.flat() | measure_controls(pool, candidates)
@@ -179,13 +179,18 @@ def _do_run(
             checkpoint_dir=run_dir / "checkpoint" if config.train.checkpoint_every or guard.can_resume else None,
             log=log,
             should_stop=guard.should_stop,
+            online=online,
         )
     diary.note("training_ended")
-    row |= stage.end(model, run_dir)
+    row |= stage.measure_shift(model)
+    if online is not None:
+        manifest.write_manifest(run_dir / "manifest.parquet", pool, result.documents)
+        row |= manifest.describe_online(pool, result.documents, result.report)
+        diary.note("domains_exhausted", domains=manifest.list_exhausted(result.report))
     evaluation = workshop.get_evaluator(config, pool).evaluate(model, run_dir / "eval")
     diary.note("evaluation_ended")
-    if config.train.keep_checkpoints != "none":
-        model.save_pretrained(run_dir / "model")
+    if config.train.keep_checkpoints != "none" or config.train.rescored_documents:
+        model.save_pretrained(run_dir / MODEL)
     row |= {
         "train.n_samples": n_samples,
         "train.n_tokens": int(result.n_tokens),
@@ -252,15 +257,6 @@ def _describe_point(point: Point, pool: Pool, candidates: CandidatePool) -> dict
         "pool.n_documents": int(np.sum(candidates.counts)),
         "model.name": config.model.name,
     }
-
-
-def _write_manifest(path: Path, pool: Pool, documents: NDArray[np.int64]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    domains = np.asarray(pool.domains, dtype=object)[pool.domain_ids[documents]]
-    table = pa.table({"document": documents, "domain": pa.array(domains).dictionary_encode()})
-    write_atomically(path, lambda temporary: pq.write_table(table, temporary))
 
 
 def _make_record(point: Point, diary: Diary, status: str, cause: str | None, row: dict[str, Any]) -> Record:

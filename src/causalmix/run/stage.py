@@ -1,8 +1,7 @@
-"""What a run does more where it is one stage of a training: score before and after, and keep its model."""
+"""What a run does more where it is one stage of a training: it scores before and after."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from causalmix.pool.rescore import Sample
     from causalmix.pool.store import Pool
 
-MODEL = "model"  # folder within a run's
+MODEL = "model"  # folder within a run's, where its weights are kept
 SHIFT = "shift."  # columns of the record: shift.<feature>, shift.<feature>.<domain>
 
 
@@ -33,13 +32,12 @@ class Stage:
             self.sample = draw_sample(pool, candidates, config.train.rescored_documents, config.seed)
             self.before = self._score(model)
 
-    def end(self, model: PreTrainedModel, run_dir: Path) -> dict[str, float]:
-        """Keep the trained model for the next stage; return how far the state moved, as columns of the record."""
+    def measure_shift(self, model: PreTrainedModel) -> dict[str, float]:
+        """Return how far the state moved under the trained model, as columns of the record."""
         if self.sample is None:
             return {}
         from causalmix.pool.rescore import measure_shift
 
-        model.save_pretrained(run_dir / MODEL)
         shift = measure_shift(self.pool, self.sample, self.before, self._score(model))
         return {f"{SHIFT}{name}": value for name, value in shift.items()}
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from causalmix.errors import ConfigError, nearest_name
 from causalmix.mixture.designs.build import KINDS
+from causalmix.mixture.odm import RULES
 
 CHOICES = {
     "job": ("run", "study", "stages"),
@@ -15,6 +16,7 @@ CHOICES = {
     "pool.candidate.kind": ("tilted", "fixed", "all"),
     "mixture.kind": KINDS,
     "train.keep_checkpoints": ("none", "weights", "all"),
+    "mixture.odm_rule": RULES,
     "train.device": ("auto", "cpu", "cuda"),
     "evaluate.source": ("pool", "lm_eval"),
     "tracker.mode": ("offline", "online", "disabled"),
@@ -22,8 +24,12 @@ CHOICES = {
 }
 """What a key with a fixed set of values may be."""
 
-OWN_COHORT = {"perturbation": "perturbation"}
-"""Designs whose runs differ in more than their mixture, and the one cohort that keeps them out of causal fits."""
+OWN_COHORT = {"perturbation": "perturbation", "odm": "confirmation"}
+"""Designs whose runs no causal fit may see, and the one cohort that keeps them out."""
+WHY_OWN_COHORT = {
+    "perturbation": "its runs differ in size",
+    "odm": "its mixture follows the losses of the run itself",
+}
 
 LEAST = {
     "train.n_samples": 1,
@@ -83,8 +89,8 @@ def check_settings(plain: dict[str, Any]) -> None:
     own = OWN_COHORT.get(plain["mixture"]["kind"], plain["cohort"])
     if plain["cohort"] != own:
         wrong.append(
-            f"cohort={plain['cohort']} with mixture={plain['mixture']['kind']}: its runs differ in size, so no causal "
-            f"fit may see them; add cohort={own}"
+            f"cohort={plain['cohort']} with mixture={plain['mixture']['kind']}: "
+            f"{WHY_OWN_COHORT[plain['mixture']['kind']]}, so no causal fit may see them; add cohort={own}"
         )
     is_study = plain["job"] == "study"
     for key, least in (LEAST | LEAST_OF_STUDY if is_study else LEAST).items():

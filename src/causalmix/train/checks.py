@@ -18,7 +18,7 @@ from causalmix.train.tokens import TokenStore
 if TYPE_CHECKING:
     import torch
 
-    from causalmix.train.batches import Batch
+    from causalmix.train.reader import Batch
 
 INCIDENTAL = (
     "name",
@@ -51,6 +51,7 @@ def check_settings(cfg: TrainConfig, n_positions: int, n_steps: int | None = Non
         for name, least in {
             "max_length": 2,
             "batch_rows": 1,
+            "packing_window": 0,
             "rows_per_pass": 0,
             "n_epochs": 1,
             "log_every": 1,
@@ -136,9 +137,9 @@ def identify(
     doc_ids: NDArray[np.int64],
     cfg: TrainConfig,
     seed: int,
-    n_steps: int,
+    steps: Any,
 ) -> str:
-    """Hash what a training is: first weights, documents in order, settings, seed and length.
+    """Hash what a training is: first weights, documents in order, settings, seed and what its steps say of themselves.
 
     Returns
     -------
@@ -149,7 +150,7 @@ def identify(
 
     settings = {key: value for key, value in to_plain(cfg).items() if key not in INCIDENTAL}
     shapes = {name: [*p.shape, str(p.dtype)] for name, p in model.named_parameters()}
-    digest = hashlib.sha256(json.dumps([shapes, settings, seed, n_steps], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([shapes, settings, seed, steps], sort_keys=True).encode())
     for parameter in model.parameters():
         digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     digest.update(np.ascontiguousarray(doc_ids, dtype=np.int64).tobytes())

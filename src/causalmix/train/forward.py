@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import cross_entropy
 
-from causalmix.train.batches import IGNORED, Batch
+from causalmix.train.reader import IGNORED, Batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,15 @@ from tqdm import tqdm
 
 from causalmix.config import TrainConfig
 from causalmix.errors import StoppedEarlyError
-from causalmix.train.batches import build_batch
 from causalmix.train.checkpoint import load_checkpoint, save_checkpoint
 from causalmix.train.checks import check_documents, check_finite, check_settings, identify
 from causalmix.train.device import choose_device
 from causalmix.train.forward import sum_loss
 from causalmix.train.lora import add_lora, merge_lora
-from causalmix.train.schedule import learning_rate, plan_steps, split_rows
+from causalmix.train.online import Online, OnlineSteps
+from causalmix.train.reader import BatchReader
+from causalmix.train.schedule import learning_rate
+from causalmix.train.steps import PlannedSteps, Steps
 from causalmix.train.tokens import TokenStore
 
 if TYPE_CHECKING:
@@ -50,6 +52,10 @@ class TrainResult:
         Mean loss of the first and of the last ten steps, in nats per target token.
     wall_s : float
         Seconds, those before an interruption included up to its checkpoint.
+    documents : ndarray of int64, shape (n_samples - n_untargeted,)
+        The documents seen, in order.
+    report : dict
+        Name -> number, of an online run: by domain its last weight, its share, what it may still give.
     """
 
     n_steps: int
@@ -61,6 +67,8 @@ class TrainResult:
     loss_first: float
     loss_last: float
     wall_s: float
+    documents: NDArray[np.int64] = field(repr=False, compare=False)
+    report: dict[str, float]
 
 
 def train(
@@ -75,6 +83,7 @@ def train(
     progress: bool = False,
     n_steps: int | None = None,
     should_stop: Callable[[], bool] | None = None,
+    online: Online | None = None,
 ) -> TrainResult:
     """Train a model in place on documents of a store.
 
@@ -100,6 +109,8 @@ def train(
         Stop after so many steps, with as many epochs as that takes, instead of after ``cfg.n_epochs``.
     should_stop : callable, optional
         Asked after every step but the last; True ends the training there, with a checkpoint where one can be.
+    online : Online, optional
+        Choose domains as the training goes; ``doc_ids`` are then the documents that may be drawn, each once.
 
     Returns
     -------
@@ -120,10 +131,13 @@ def train(
     model.to(device=device, dtype=torch.float32 if is_half else None).train()
     adapted = add_lora(model, cfg.lora, seed) if cfg.lora.rank > 0 else None
 
-    # -- data: every step's rows, known before the first step
+    # -- data: every step's rows known before the first step, or chosen as it goes
     lengths = store.lengths()
-    steps = plan_steps(lengths[kept], kept, cfg, seed, n_steps)
-    n_total = len(steps)
+    if online is None:
+        steps: Steps = PlannedSteps(lengths[kept], kept, cfg, seed, n_steps)
+    else:
+        steps = OnlineSteps(online, lengths[kept], kept, cfg, seed)
+    reader = BatchReader(store, cfg.max_length)
 
     # -- optimiser, and what an interrupted training left
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -131,24 +145,29 @@ def train(
     state: dict[str, Any] = {"step": 0, "n_tokens": 0, "n_targets": 0, "wall_s": 0.0, "first": [], "last": []}
     identity = ""
     if checkpoint_dir is not None:
-        identity = identify(model, store, doc_ids, cfg, seed, n_total)
+        identity = identify(model, store, doc_ids, cfg, seed, steps.describe())
         state = load_checkpoint(checkpoint_dir, parameters, optimizer, identity) or state
+    position = steps.restore(state["step"], state.get("steps"))
     started = time.perf_counter() - state["wall_s"]
     autocast = torch.autocast(device.type, torch.bfloat16) if is_half else contextlib.nullcontext()
 
-    bar = tqdm(total=n_total, initial=state["step"], desc="train", unit="step", disable=None if progress else True)
-    for step in range(state["step"], n_total):
+    off = None if progress else True
+    bar = tqdm(total=steps.size, initial=position, desc="train", unit=steps.unit, disable=off)
+    while position < steps.size:
         # -- step: gradients of the mean over the target tokens of all passes
-        batches = [build_batch(store, rows, cfg.max_length) for rows in split_rows(steps[step], cfg.rows_per_pass)]
+        step = state["step"]
+        drawn = steps.draw(step)
+        batches = [reader.read(rows) for rows in drawn.passes]
         n_targets = sum(batch.n_targets for batch in batches)
         seed_dropout(cfg, seed, step)
-        loss = 0.0
+        loss, losses = 0.0, []
         for batch in batches:
             with autocast:
                 part = sum_loss(model, batch.to(device)) / n_targets
             part.backward()  # type: ignore[no-untyped-call]
-            loss += part.item()
-        lr = learning_rate(cfg, step, n_total)
+            losses.append(part.item())
+            loss += losses[-1]
+        lr = learning_rate(cfg, drawn.position - 1, steps.size)
         for group in optimizer.param_groups:
             group["lr"] = lr
         norm = clip_grad_norm_(parameters.values(), cfg.grad_clip or math.inf, foreach=True).item()
@@ -157,35 +176,41 @@ def train(
         optimizer.zero_grad(set_to_none=True)
 
         # -- account
+        if steps.needs_losses:
+            counts = [batch.n_targets for batch in batches]
+            steps.observe([part * n_targets / n for part, n in zip(losses, counts)], counts)
         state["step"] = step + 1
         state["n_tokens"] += sum(batch.n_tokens for batch in batches)
         state["n_targets"] += n_targets
         state["wall_s"] = time.perf_counter() - started
         state["first"] = (state["first"] + [loss])[:LOSS_WINDOW]
         state["last"] = (state["last"] + [loss])[-LOSS_WINDOW:]
-        bar.update()
-        is_last = step + 1 == n_total
+        bar.update(drawn.position - position)
+        position = drawn.position
+        is_last = position == steps.size
         if log is not None and (is_last or (step + 1) % cfg.log_every == 0):
             numbers = {"n_tokens": state["n_tokens"], "wall_s": state["wall_s"]}
-            log({"step": step + 1, "loss": loss, "lr": lr, "grad_norm": norm, **numbers})
+            log({"step": step + 1, "loss": loss, "lr": lr, "grad_norm": norm, **numbers, **steps.report()})
 
         # -- checkpoint
         is_told = should_stop is not None and not is_last and should_stop()
         is_due = bool(cfg.checkpoint_every) and (step + 1) % cfg.checkpoint_every == 0
         if checkpoint_dir is not None and (is_due or is_told):
-            save_checkpoint(checkpoint_dir, parameters, optimizer, {**state, "identity": identity})
+            save_checkpoint(
+                checkpoint_dir, parameters, optimizer, {**state, "steps": steps.state(), "identity": identity}
+            )
         if is_told:
             bar.close()
-            raise StoppedEarlyError(f"told to stop after step {step + 1} of {n_total}")
+            raise StoppedEarlyError(f"told to stop after {steps.unit} {position} of {steps.size}")
     bar.close()
 
     if adapted is not None:
         merge_lora(adapted)
     model.to(dtype=torch.bfloat16 if is_half else None).eval()
-    seen = np.array([document for rows in steps for row in rows for document in row])
-    n_untargeted = round(len(seen) / len(kept) * (len(doc_ids) - len(kept)))
+    seen = steps.list_seen()
+    n_untargeted = round(len(seen) / len(kept) * (len(doc_ids) - len(kept))) if online is None else 0
     return TrainResult(
-        n_steps=n_total,
+        n_steps=state["step"],
         n_samples=len(seen) + n_untargeted,
         n_tokens=state["n_tokens"],
         n_target_tokens=state["n_targets"],
@@ -194,6 +219,8 @@ def train(
         loss_first=float(np.mean(state["first"])),
         loss_last=float(np.mean(state["last"])),
         wall_s=time.perf_counter() - started,
+        documents=seen,
+        report=steps.report(),
     )
 
 

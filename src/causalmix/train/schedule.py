@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from causalmix.config import TrainConfig
 from causalmix.train.batches import plan_batches
-
-Rows = tuple[tuple[int, ...], ...]  # row -> document ids
+from causalmix.train.reader import Rows
 
 
 def plan_steps(
@@ -35,7 +34,14 @@ def plan_steps(
     steps: list[Rows] = []
     epoch = 0
     while epoch < cfg.n_epochs if n_steps is None else len(steps) < n_steps:
-        plan = plan_batches(lengths, doc_ids, max_length=cfg.max_length, batch_rows=cfg.batch_rows, seed=[seed, epoch])
+        plan = plan_batches(
+            lengths,
+            doc_ids,
+            max_length=cfg.max_length,
+            batch_rows=cfg.batch_rows,
+            seed=[seed, epoch],
+            window=cfg.packing_window,
+        )
         steps += plan.steps
         epoch += 1
     return steps[:n_steps]

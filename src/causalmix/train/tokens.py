@@ -67,8 +67,10 @@ class TokenStore:
         -------
         ndarray of int64, shape (n,)
         """
-        counts = np.empty(len(doc_ids), dtype=np.int64)
-        for at, index in enumerate(doc_ids):
-            start, stop = self.offsets[index], self.offsets[index + 1]
-            counts[at] = np.count_nonzero(self.labels[start + 1 : min(stop, start + max_length)])
-        return counts
+        # Plain integers and a plain array: items of arrays and slices of a memmap cost several times more.
+        starts = self.offsets[doc_ids] + 1
+        stops = np.minimum(self.offsets[np.asarray(doc_ids) + 1], starts - 1 + max_length)
+        labels = np.asarray(self.labels)
+        labels = labels.view(np.bool_) if labels.dtype == np.uint8 else labels
+        spans = zip(starts.tolist(), stops.tolist())
+        return np.fromiter((np.count_nonzero(labels[a:b]) for a, b in spans), dtype=np.int64, count=len(starts))

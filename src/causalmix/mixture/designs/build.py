@@ -11,6 +11,7 @@ from causalmix.mixture.designs.design import Design
 from causalmix.mixture.designs.dirichlet import build_dirichlet
 from causalmix.mixture.designs.fixed import build_fixed
 from causalmix.mixture.designs.grid import build_grid
+from causalmix.mixture.designs.online import build_online
 from causalmix.mixture.designs.optimal import build_optimal
 from causalmix.mixture.designs.perturbation import build_perturbation
 from causalmix.mixture.designs.regmix import build_regmix
@@ -29,6 +30,7 @@ BUILDERS: dict[str, Callable[[Request], Design]] = {
     "natural": build_fixed,
     "fixed": build_fixed,
     "policy": build_fixed,
+    "odm": build_online,
 }
 KINDS = tuple(BUILDERS)
 STATE_KINDS = ("dirichlet_confounded",)
