@@ -45,7 +45,7 @@ def run(
     model, lines = make_model(), []
 
     def log(values: dict[str, Any]) -> None:
-        lines.append({key: value for key, value in values.items() if key != "wall_s"})
+        lines.append({key: values[key] for key in ("step", "loss", "lr", "grad_norm", "n_tokens")})
         if values["step"] == stop_at:
             raise Killed
 

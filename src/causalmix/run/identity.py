@@ -14,9 +14,21 @@ _GROUPS = ("model", "mixture", "train", "evaluate")
 _WITHOUT_EFFECT = {
     "model": ("name",),
     "mixture": ("name", "file", "use_candidate"),  # a file's weights are read in at submission
-    "train": ("name", "checkpoint_every", "log_every", "device"),
+    "train": (
+        "name",
+        "checkpoint_every",
+        "log_every",
+        "device",
+        "attention",
+        "head_budget_mib",
+        "recompute",
+        "compile",
+        "profile",
+    ),
     "evaluate": ("name", "batch_size"),
 }
+# Keys that came later count where they are not what every earlier run had: none of those moves.
+_LATER = {"train": {"too_long": "truncate", "half_weights": False}}
 # A kind's own keys alone: a key that another kind reads, or a new one, moves no id.
 _MIXTURE_KEYS = {
     "dirichlet": ("kind", "prior", "concentration_min", "concentration_max", "floor", "repeats_max"),
@@ -63,6 +75,9 @@ def describe_identity(config: dict[str, Any], pool_fingerprint: str) -> dict[str
         values = copy.deepcopy(config[group])
         for key in _WITHOUT_EFFECT[group]:
             values.pop(key, None)
+        for key, before in _LATER.get(group, {}).items():
+            if values.get(key) == before:
+                del values[key]
         identity[group] = values
     kind = "fixed" if config["mixture"]["kind"] == "policy" else config["mixture"]["kind"]
     identity["mixture"] = {key: config["mixture"][key] for key in _MIXTURE_KEYS[kind]} | {"kind": kind}

@@ -182,6 +182,7 @@ def _do_run(
             seed=spawn_integer(config, "training"),
             checkpoint_dir=run_dir / "checkpoint" if config.train.checkpoint_every or guard.can_resume else None,
             log=log,
+            trace_path=run_dir / "trace.json.gz" if config.train.profile else None,
             should_stop=guard.should_stop,
         )
     diary.note("training_ended")
@@ -192,6 +193,8 @@ def _do_run(
         "train.n_tokens": int(result.n_tokens),
         "train.n_target_tokens": int(result.n_target_tokens),
         "train.n_truncated": int(result.n_truncated),
+        "train.n_untargeted": int(result.n_untargeted),
+        "train.n_dropped": int(result.n_dropped),
         "train.n_steps": int(result.n_steps),
         "train.loss_first": float(result.loss_first),
         "train.loss_last": float(result.loss_last),
