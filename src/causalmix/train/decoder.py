@@ -104,10 +104,8 @@ def finish_layer(layer: Any, rows: torch.Tensor, mixed: torch.Tensor) -> torch.T
     rows = rows + layer.self_attn.o_proj(mixed)
     inputs = norm(layer.post_attention_layernorm, rows)
     gate, up = layer.mlp.gate_proj(inputs), layer.mlp.up_proj(inputs)
-    if gate.device.type == "cpu":
-        gated = Gate.apply(gate, up)  # type: ignore[no-untyped-call]
-    else:
-        gated = layer.mlp.act_fn(gate) * up
+    is_cpu = gate.device.type == "cpu"
+    gated = Gate.apply(gate, up) if is_cpu else layer.mlp.act_fn(gate) * up  # type: ignore[no-untyped-call]
     return torch.as_tensor(rows + layer.mlp.down_proj(gated))
 
 
