@@ -137,6 +137,8 @@ def _do_run(
 ) -> dict[str, Any]:
     from causalmix.pool.candidate import draw_candidates, draw_documents
     from causalmix.pool.state import measure_state
+    from causalmix.train.checks import check_documents, check_domains
+    from causalmix.train.device import share_compiled
     from causalmix.train.loop import train
     from causalmix.train.model import count_parameters
 
@@ -165,6 +167,10 @@ def _do_run(
     row |= state.flat()
     mirror.update_config(row)
 
+    domains = np.asarray(pool.domains, dtype=object)[pool.domain_ids[documents]]
+    check_domains(check_documents(pool.store, documents, config.train), documents, domains, config.train)
+    if config.train.compile:
+        share_compiled(Path(config.outputs) / "compiled")
     model = workshop.load_model(config, point.base_dir, pool)
     row["model.n_parameters"] = count_parameters(model)
     diary.note("training_started")

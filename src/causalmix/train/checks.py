@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
@@ -60,6 +61,11 @@ def check_settings(cfg: TrainConfig, n_positions: int, n_steps: int | None = Non
         wrong.append(f"train.too_long={cfg.too_long} (one of {', '.join(TOO_LONG)})")
     if cfg.max_length > n_positions:
         wrong.append(f"train.max_length={cfg.max_length} (at most the model's {n_positions} positions)")
+    n_ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if n_ranks > 1:
+        wrong.append(
+            f"{n_ranks} processes (torchrun's WORLD_SIZE; a run trains in one, more GPUs train more runs side by side)"
+        )
     if n_steps is not None and n_steps < 1:
         wrong.append(f"n_steps={n_steps} (at least 1)")
     if wrong:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
 
-N_STEPS = 3  # recorded, after one that is skipped and one that warms the profiler up
+N_STEPS = 3  # recorded, after one that warms the profiler up
 
 
 class Trace:
@@ -19,7 +20,7 @@ class Trace:
     path : Path or None
         ``.json`` or ``.json.gz``.
     n_steps : int
-        Of the training; one of fewer than five is recorded from its first step on.
+        Of the training.
     """
 
     def __init__(self, path: Path | None, n_steps: int) -> None:
@@ -28,12 +29,15 @@ class Trace:
             return
         from torch.profiler import ProfilerActivity, profile, schedule
 
-        first = 1 if n_steps >= N_STEPS + 2 else 0
+        n_warmup = min(1, n_steps - 1)
         activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
         path.parent.mkdir(parents=True, exist_ok=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Profiler won't be using warmup")  # there is one step alone
+            plan = schedule(wait=0, warmup=n_warmup, active=N_STEPS, repeat=1)
         self._profiler = profile(
             activities=activities,
-            schedule=schedule(wait=first, warmup=first, active=N_STEPS, repeat=1),
+            schedule=plan,
             on_trace_ready=lambda done: done.export_chrome_trace(str(path)),
         )
 
