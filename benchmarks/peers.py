@@ -179,10 +179,14 @@ def _make_clock(times: list[float]) -> Any:
 
 
 def _note(times: list[float]) -> bool:
-    """Write down when a step ended, on a GPU when it is really done; the answer tells our loop to go on."""
+    """Write down when a step ended; the answer tells our loop to go on.
+
+    On a CPU in seconds of this process's own: with one thread they are those of the clock on a quiet machine,
+    and other work on a busy one does not count. On a GPU by the clock, once the step is really done.
+    """
     import torch
 
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    times.append(time.perf_counter())
+    times.append(time.perf_counter() if torch.cuda.is_available() else time.process_time())
     return False

@@ -139,5 +139,7 @@ def test_ways_that_are_not_there_are_refused() -> None:
     assert choose_attention("auto", CPU, torch.float32) == "documents"
     with pytest.raises(TrainError, match=r"varlen needs an NVIDIA GPU .* here it is cpu"):
         choose_attention("varlen", CPU, torch.bfloat16)
+    with pytest.raises(TrainError, match=r"flex has no gradients on a CPU"):
+        choose_attention("flex", CPU, torch.bfloat16)
     with pytest.raises(TrainError, match=r"train.attention='flax' is not one of auto, documents.* flex"):
         choose_attention("flax", CPU, torch.float32)

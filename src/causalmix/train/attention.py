@@ -76,6 +76,8 @@ def choose_attention(name: str, device: torch.device, dtype: torch.dtype) -> str
             f"train.attention=varlen needs an NVIDIA GPU from Ampere on and model.dtype=bfloat16; here it is {device} "
             f"with {dtype}: use train.attention=auto."
         )
+    if name == "flex" and device.type == "cpu":
+        raise TrainError("train.attention=flex has no gradients on a CPU: use train.attention=auto.")
     return name
 
 
