@@ -22,7 +22,7 @@ from causalmix.train.kernels import Gate, RootMeanSquareNorm, Rotation, swap_hal
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Angles = tuple[torch.Tensor, torch.Tensor]  # cosines and sines, shape (n_tokens, n_heads, size)
+Angles = tuple[torch.Tensor, torch.Tensor]  # cosines and sines, shape (n_tokens, n_heads or 1, size)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def run_decoder(model: PreTrainedModel, flat: Flat, layout: Layout, how: Decodin
     how = how or Decoding()
     decoder = model.get_decoder()
     rows = decoder.embed_tokens(flat.input_ids)
-    angles = find_angles(model, rows, flat.position_ids)
+    angles = find_angles(model, rows, flat.position_ids, layout.longest)
     mix, finish = (compile_part(mix_tokens), compile_part(finish_layer)) if how.compile else (mix_tokens, finish_layer)
     *layers, last = decoder.layers
     for layer in layers:
@@ -75,14 +75,18 @@ def run_decoder(model: PreTrainedModel, flat: Flat, layout: Layout, how: Decodin
     return norm(decoder.norm, rows)
 
 
-def find_angles(model: PreTrainedModel, rows: torch.Tensor, position_ids: torch.Tensor) -> Angles:
-    """Ask the model for its rotary angles; the first half of the sines is negated, see :func:`rotate`."""
-    cos, sin = model.get_decoder().rotary_emb(rows, position_ids[None])
+def find_angles(model: PreTrainedModel, rows: torch.Tensor, position_ids: torch.Tensor, longest: int) -> Angles:
+    """Ask the model for the rotary angles of every position there is, and hand them to the tokens.
+
+    The first half of the sines is negated, see :func:`rotate`. On a CPU they are laid out for every head: plain
+    products of equal shapes run at full speed there.
+    """
+    places = torch.arange(longest, device=rows.device)[None]
+    cos, sin = model.get_decoder().rotary_emb(rows, places)
     half = cos.shape[-1] // 2
-    shape = (-1, model.config.num_attention_heads, -1)
-    wide = [part[0, :, None].expand(shape) for part in (cos, torch.cat([-sin[..., :half], sin[..., half:]], dim=-1))]
-    if rows.device.type == "cpu":  # laid out for every head: plain products of equal shapes run at full speed
-        wide = [part.contiguous() for part in wide]
+    sin = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
+    n_copies = model.config.num_attention_heads if rows.device.type == "cpu" else 1
+    wide = [part[0, :, None].expand(-1, n_copies, -1).contiguous().index_select(0, position_ids) for part in (cos, sin)]
     return wide[0], wide[1]
 
 
