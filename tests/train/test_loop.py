@@ -14,6 +14,8 @@ from transformers import PreTrainedModel
 from causalmix.config import LoraConfig, TrainConfig
 from causalmix.errors import TrainError
 from causalmix.train.checkpoint import load_checkpoint
+from causalmix.train.checks import check_documents, check_domains
+from causalmix.train.ledger import Entry, Ledger
 from causalmix.train.loop import make_optimizer, train
 from causalmix.train.lora import add_lora, merge_lora
 from causalmix.train.schedule import learning_rate, plan_steps
@@ -45,7 +47,7 @@ def run(
     model, lines = make_model(), []
 
     def log(values: dict[str, Any]) -> None:
-        lines.append({key: value for key, value in values.items() if key != "wall_s"})
+        lines.append({key: values[key] for key in ("step", "loss", "lr", "grad_norm", "n_tokens")})
         if values["step"] == stop_at:
             raise Killed
 
@@ -259,3 +261,72 @@ def test_bfloat16_follows_float32() -> None:
     train(model, STORE, IDS, make_config(n_epochs=3), seed=5, log=lambda values: losses.append(values["loss"]))
     assert model.dtype == torch.bfloat16
     assert losses == pytest.approx([line["loss"] for line in lines], abs=0.02)
+
+
+@pytest.mark.parametrize("rule", ["truncate", "drop", "refuse"])
+def test_the_rule_for_long_documents_is_kept_and_counted(rule: str) -> None:
+    cfg = make_config(max_length=29, too_long=rule)
+    lengths = STORE.lengths()
+    is_long = lengths > 29
+    if rule == "refuse":
+        with pytest.raises(TrainError, match=r"longer than train.max_length=29 .*: 2, 5, 9 \(the longest has 40"):
+            train(make_model(), STORE, IDS, cfg, seed=0)
+        return
+    result = train(make_model(), STORE, IDS, cfg, seed=0)
+    assert result.n_samples == len(IDS)
+    if rule == "truncate":
+        assert (result.n_truncated, result.n_dropped) == (is_long.sum(), 0)
+        assert result.n_tokens == np.minimum(lengths, 29).sum()
+    else:
+        assert (result.n_truncated, result.n_dropped, result.n_untargeted) == (0, is_long.sum(), 0)
+        assert result.n_tokens == lengths[~is_long].sum()
+
+
+def test_nothing_left_after_dropping_and_an_unknown_rule_are_refused() -> None:
+    with pytest.raises(TrainError, match=r"All 12 documents are longer than train.max_length=3"):
+        train(make_model(), STORE, IDS, make_config(max_length=3, too_long="drop"), seed=0)
+    with pytest.raises(TrainError, match=r"too_long=cut \(one of truncate, drop, refuse\)"):
+        train(make_model(), STORE, IDS, make_config(too_long="cut"), seed=0)
+
+
+def test_a_domain_without_a_target_left_is_refused_by_name() -> None:
+    domains = np.array(["math"] * 5 + ["code"] + ["chat"] * 6, dtype=object)  # document 5 has 40 tokens
+    cfg = make_config(max_length=35, too_long="drop")
+    kept = check_documents(STORE, IDS, cfg)
+    with pytest.raises(TrainError, match=r"No document of code has a target .*max_length=35 under .*too_long=drop"):
+        check_domains(kept, IDS, domains, cfg)
+    check_domains(check_documents(STORE, IDS, make_config()), IDS, domains, make_config())
+
+
+def test_several_processes_for_one_run_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(TrainError, match=r"cannot use 4 processes .*one, more GPUs train more runs"):
+        train(make_model(), STORE, IDS, make_config(), seed=0)
+
+
+def test_a_loss_that_is_read_later_still_names_its_own_documents() -> None:
+    """On a GPU losses are read when they are logged; the step that broke is named, not the one that was read."""
+    ledger = Ledger(None)
+    for step, loss in enumerate([1.0, float("nan"), 2.0]):
+        ledger.add(Entry(step, [torch.tensor(loss)], torch.tensor(1.0), [10 * step, 10 * step + 1]), 5, 3)
+    with pytest.raises(TrainError, match=r"Step 2 has loss nan .*documents: 10, 11\."):
+        ledger.read()
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("causalmix.train.checkpoint.sync", fail)
+    with pytest.raises(OSError, match="no space left"):
+        train(make_model(), STORE, IDS, make_config(checkpoint_every=1), seed=5, checkpoint_dir=tmp_path)
+
+
+def test_a_snapshot_does_not_follow_the_training(tmp_path: Path) -> None:
+    """Written beside the training, a checkpoint holds the weights of its own step."""
+    cfg = make_config(checkpoint_every=1)
+    run(cfg, stop_at=3, checkpoint_dir=tmp_path / "early")
+    reference, _ = run(cfg)
+    resumed, rest = run(cfg, checkpoint_dir=tmp_path / "early")
+    assert rest[0]["step"] == 3
+    assert_same(resumed, reference)

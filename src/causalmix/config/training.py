@@ -70,6 +70,14 @@ class TrainConfig:
     log_every: int = 20  # optimiser steps. Never part of a run's identity
     device: str = "auto"  # auto | cpu | cuda
     rescored_documents: int = 0  # a stage's: candidate documents scored with the model before and after; 0: no stage
+    too_long: str = "truncate"  # a document longer than max_length: truncate | drop (counted) | refuse
+    half_weights: bool = False  # a bfloat16 model's weights stay so; false = float32 ones under autocast
+    # The keys below change speed and memory, never more of a result than its rounding; no part of a run's identity.
+    attention: str = "auto"  # auto | documents | varlen | flex
+    head_budget_mib: int = 512  # memory for logits and their gradients; more of them are made in chunks
+    recompute: bool = False  # keep no activations of a layer, compute them again: a third slower
+    compile: bool = False  # torch.compile; what it makes is kept in <outputs>/compiled
+    profile: bool = False  # write a trace of three steps into the run's folder
     lora: LoraConfig = field(default_factory=LoraConfig)
 
 

@@ -14,9 +14,9 @@ import torch
 from lm_eval.api.model import TemplateLM
 
 from causalmix.errors import EvaluateError
-from causalmix.train.forward import hidden_states
+from causalmix.train.forward import Prepared, label_states, prepare
 from causalmix.train.packing import pack_best_fit
-from causalmix.train.reader import IGNORED, build_batch
+from causalmix.train.reader import build_batch
 from causalmix.train.tokens import TokenStore
 
 if TYPE_CHECKING:
@@ -32,17 +32,13 @@ class Layout:
 
     Attributes
     ----------
-    input_ids, position_ids : Tensor of int64, shape (rows, length)
-    where : Tensor of int64, shape (n_targets,)
-        Flat positions that predict a continuation token.
-    targets, owners : Tensor of int64, shape (n_targets,)
-        The tokens predicted there, and the request each belongs to.
+    batch : Prepared
+        On the device of the models; its targets are the continuation tokens.
+    owners : Tensor of int64, shape (n_targets,)
+        The request that each target belongs to.
     """
 
-    input_ids: torch.Tensor
-    position_ids: torch.Tensor
-    where: torch.Tensor
-    targets: torch.Tensor
+    batch: Prepared
     owners: torch.Tensor
 
 
@@ -65,7 +61,7 @@ class LikelihoodLM(TemplateLM):  # type: ignore[misc]
         self.batch_size = batch_size
         self.model: PreTrainedModel | None = None
         self.n_truncated = 0  # requests of the last call that did not fit into max_length
-        self._layouts: dict[tuple[tuple[str, str], ...], tuple[list[Layout], int]] = {}
+        self._layouts: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[list[Layout], int]] = {}
 
     @property
     def eot_token_id(self) -> int:
@@ -91,12 +87,14 @@ class LikelihoodLM(TemplateLM):  # type: ignore[misc]
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """Score continuations; requests that were scored before are neither tokenised nor packed again."""
-        key = tuple(request.args for request in requests)
+        assert self.model is not None, "set model first"
+        pairs = tuple(request.args for request in requests)
+        key = (str(self.model.device), pairs)
         if key not in self._layouts:
-            encoded = [(pair, *self.encode_request(*pair)) for pair in key]
-            self._layouts[key] = self._lay_out(encoded)
+            encoded = [(pair, *self.encode_request(*pair)) for pair in pairs]
+            self._layouts[key] = self._lay_out(encoded, self.model.device)
         layouts, self.n_truncated = self._layouts[key]
-        return self._run(layouts, len(key))
+        return self._run(layouts, len(pairs))
 
     def encode_request(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """Tokenise one request by lm-eval's rules."""
@@ -109,7 +107,8 @@ class LikelihoodLM(TemplateLM):  # type: ignore[misc]
     def _loglikelihood_tokens(
         self, requests: list[Encoded], disable_tqdm: bool = True, **_: Any
     ) -> list[tuple[float, bool]]:
-        layouts, self.n_truncated = self._lay_out(requests)
+        assert self.model is not None, "set model first"
+        layouts, self.n_truncated = self._lay_out(requests, self.model.device)
         return self._run(layouts, len(requests))
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[float]:
@@ -129,7 +128,7 @@ class LikelihoodLM(TemplateLM):  # type: ignore[misc]
         )
         return list(stock.generate_until(list(requests), disable_tqdm=True))
 
-    def _lay_out(self, requests: Sequence[Encoded]) -> tuple[list[Layout], int]:
+    def _lay_out(self, requests: Sequence[Encoded], device: torch.device) -> tuple[list[Layout], int]:
         windows: list[tuple[int, list[int], int]] = []  # request, tokens, how many of the last are scored
         n_truncated = 0
         for owner, (_, context, continuation) in enumerate(requests):
@@ -149,35 +148,25 @@ class LikelihoodLM(TemplateLM):  # type: ignore[misc]
             capacity = int(lengths[group[0]])
             rows = tuple(tuple(group[row].tolist()) for row in pack_best_fit(lengths[group], capacity))
             batch = build_batch(store, rows, capacity)
-            labels = batch.labels.flatten()
-            where = labels.ne(IGNORED).nonzero().squeeze(1)
             n_scored = [windows[document][2] for document in batch.documents]
             layouts.append(
-                Layout(
-                    input_ids=batch.input_ids,
-                    position_ids=batch.position_ids,
-                    where=where,
-                    targets=labels[where],
-                    owners=torch.from_numpy(np.repeat(owners[batch.documents], n_scored)),
-                )
+                Layout(prepare(batch, device), torch.from_numpy(np.repeat(owners[batch.documents], n_scored)))
             )
         return layouts, n_truncated
 
     @torch.inference_mode()
     def _run(self, layouts: list[Layout], n_requests: int) -> list[tuple[float, bool]]:
         assert self.model is not None, "set model first"
-        device = self.model.device
         head = self.model.get_output_embeddings()
         chunk = max(1, LOGITS_AT_ONCE // head.weight.shape[0])
         sums = torch.zeros(n_requests, dtype=torch.float64)
         misses = torch.zeros(n_requests, dtype=torch.int64)
         for layout in layouts:
-            states = hidden_states(self.model, layout.input_ids.to(device), layout.position_ids.to(device))
-            states = states.flatten(0, 1)
-            for part in range(0, len(layout.where), chunk):
+            states = label_states(self.model, layout.batch)
+            for part in range(0, len(states), chunk):
                 span = slice(part, part + chunk)
-                targets = layout.targets[span].to(device)
-                logits = head(states.index_select(0, layout.where[span].to(device))).float()
+                targets = layout.batch.flat.targets[span]
+                logits = head(states[span]).float()
                 chosen = logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(dim=1)
                 sums.index_add_(0, layout.owners[span], chosen.cpu().double())
                 misses.index_add_(0, layout.owners[span], logits.argmax(dim=1).ne(targets).cpu().long())

@@ -16,11 +16,24 @@ _GROUPS = ("model", "mixture", "train", "evaluate")
 _WITHOUT_EFFECT = {
     "model": ("name",),
     "mixture": ("name", "file", "use_candidate"),  # a file's weights are read in at submission
-    "train": ("name", "checkpoint_every", "keep_checkpoints", "log_every", "device"),
+    "train": (
+        "name",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "log_every",
+        "device",
+        "attention",
+        "head_budget_mib",
+        "recompute",
+        "compile",
+        "profile",
+    ),
     "evaluate": ("name", "batch_size"),
 }
 # Keys that came later count where they are not what every earlier run had: no earlier id moves.
-_LATER = {"train": {"rescored_documents": 0, "packing_window": 4096}}
+_LATER = {
+    "train": {"rescored_documents": 0, "packing_window": 4096, "too_long": "truncate", "half_weights": False},
+}
 # A kind's own keys alone: a key that another kind reads, or a new one, moves no id.
 _MIXTURE_KEYS = {
     "dirichlet": ("kind", "prior", "concentration_min", "concentration_max", "floor", "repeats_max"),

@@ -131,6 +131,8 @@ def _do_run(
 ) -> dict[str, Any]:
     from causalmix.pool.candidate import draw_candidates
     from causalmix.pool.state import measure_controls, measure_state
+    from causalmix.train.checks import check_documents, check_domains
+    from causalmix.train.device import share_compiled
     from causalmix.train.loop import train
     from causalmix.train.model import count_parameters
 
@@ -160,6 +162,10 @@ def _do_run(
     row |= state.flat() | measure_controls(pool, candidates)
     mirror.update_config(row)
 
+    domains = np.asarray(pool.domains, dtype=object)[pool.domain_ids[documents]]
+    check_domains(check_documents(pool.store, documents, config.train), documents, domains, config.train)
+    if config.train.compile:
+        share_compiled(Path(config.outputs) / "compiled")
     model = workshop.load_model(config, point.base_dir, pool)
     row["model.n_parameters"] = count_parameters(model)
     stage = Stage(config, pool, candidates, model)
@@ -178,6 +184,7 @@ def _do_run(
             seed=spawn_integer(config, "training"),
             checkpoint_dir=run_dir / "checkpoint" if config.train.checkpoint_every or guard.can_resume else None,
             log=log,
+            trace_path=run_dir / "trace.json.gz" if config.train.profile else None,
             should_stop=guard.should_stop,
             online=online,
         )
@@ -196,6 +203,8 @@ def _do_run(
         "train.n_tokens": int(result.n_tokens),
         "train.n_target_tokens": int(result.n_target_tokens),
         "train.n_truncated": int(result.n_truncated),
+        "train.n_untargeted": int(result.n_untargeted),
+        "train.n_dropped": int(result.n_dropped),
         "train.n_steps": int(result.n_steps),
         "train.loss_first": float(result.loss_first),
         "train.loss_last": float(result.loss_last),

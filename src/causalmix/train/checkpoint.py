@@ -7,11 +7,15 @@ synced and renamed; older ones are removed afterwards, so that a kill at any mom
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
 import uuid
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
@@ -27,23 +31,76 @@ FORMAT = 1
 STEP_NAME = re.compile(r"step-(\d+)")
 
 
-def save_checkpoint(
-    folder: Path,
-    parameters: dict[str, torch.nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    state: dict[str, Any],
-) -> Path:
-    """Write one checkpoint atomically and remove the older ones.
+@dataclass(frozen=True)
+class Snapshot:
+    """Copies of what a checkpoint holds, on the CPU: the training goes on while they are written."""
+
+    parameters: dict[str, torch.Tensor]
+    moments: dict[str, torch.Tensor]
+    state: dict[str, Any]
+
+
+def take_snapshot(
+    parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, state: dict[str, Any]
+) -> Snapshot:
+    """Copy parameters, optimiser and state.
 
     Parameters
     ----------
-    folder : Path
-        Of the run's checkpoints; made when missing.
     parameters : dict
         Name -> trained parameter, in the optimiser's order.
     optimizer : Optimizer
     state : dict
         JSON values; ``state["step"]`` (steps done) and ``state["identity"]`` (what is trained) are read back.
+    """
+    names = {id(parameter): name for name, parameter in parameters.items()}
+    moments = {
+        f"{names[id(parameter)]}|{key}": _copy(value)
+        for parameter, values in optimizer.state.items()
+        for key, value in values.items()
+    }
+    return Snapshot({name: _copy(p) for name, p in parameters.items()}, moments, copy.deepcopy(state))
+
+
+class CheckpointWriter:
+    """Write one checkpoint after another, each in a thread beside the training.
+
+    Parameters
+    ----------
+    folder : Path or None
+        Of the run's checkpoints; made when missing. None writes nothing.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._last: Future[Path] | None = None
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Start writing, once the one before is written."""
+        self.wait()
+        if self.folder is not None:
+            self._last = self._pool.submit(write_checkpoint, self.folder, snapshot)
+
+    def wait(self) -> None:
+        """Wait until the last one is written; what went wrong with it is raised here."""
+        if self._last is not None:
+            last, self._last = self._last, None
+            last.result()
+
+    def __enter__(self) -> CheckpointWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown()
+        if error is None:
+            self.wait()
+
+
+def write_checkpoint(folder: Path, snapshot: Snapshot) -> Path:
+    """Write one checkpoint atomically and remove the older ones.
 
     Returns
     -------
@@ -53,23 +110,14 @@ def save_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".writing-{uuid.uuid4().hex}"
     temporary.mkdir()
-    save_file(
-        {name: p.detach().cpu().contiguous() for name, p in parameters.items()},
-        temporary / "model.safetensors",
-    )
-    names = {id(parameter): name for name, parameter in parameters.items()}
-    moments = {
-        f"{names[id(parameter)]}|{key}": value.detach().cpu().contiguous()
-        for parameter, values in optimizer.state.items()
-        for key, value in values.items()
-    }
-    save_file(moments, temporary / "optimizer.safetensors")
+    save_file(snapshot.parameters, temporary / "model.safetensors")
+    save_file(snapshot.moments, temporary / "optimizer.safetensors")
     hashes = {file.name: hash_file(file) for file in sorted(temporary.glob("*.safetensors"))}
-    (temporary / "state.json").write_text(json.dumps({"format": FORMAT, **state, "sha256": hashes}, indent=1))
+    (temporary / "state.json").write_text(json.dumps({"format": FORMAT, **snapshot.state, "sha256": hashes}, indent=1))
     for file in temporary.iterdir():
         sync(file)
     sync(temporary)
-    final = folder / f"step-{state['step']:08d}"
+    final = folder / f"step-{snapshot.state['step']:08d}"
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
     sync(folder)
@@ -129,6 +177,10 @@ def load_checkpoint(
             value = tensors["optimizer"][f"{name}|{key}"]
             optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
     return state
+
+
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().to("cpu", copy=True).contiguous()
 
 
 def _read_state(path: Path) -> dict[str, Any]:

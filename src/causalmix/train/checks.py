@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +19,10 @@ from causalmix.train.tokens import TokenStore
 if TYPE_CHECKING:
     import torch
 
-    from causalmix.train.reader import Batch
-
-INCIDENTAL = (
-    "name",
-    "n_samples",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "rescored_documents",
-    "log_every",
-    "device",
-)  # never change a result
+SPEED = ("attention", "head_budget_mib", "recompute", "compile", "profile")
+MEANS = ("name", "n_samples", "checkpoint_every", "keep_checkpoints", "rescored_documents", "log_every", "device")
+INCIDENTAL = (*MEANS, *SPEED)  # never change a result
+TOO_LONG = ("truncate", "drop", "refuse")
 
 
 def check_settings(cfg: TrainConfig, n_positions: int, n_steps: int | None = None) -> None:
@@ -56,6 +50,7 @@ def check_settings(cfg: TrainConfig, n_positions: int, n_steps: int | None = Non
             "n_epochs": 1,
             "log_every": 1,
             "checkpoint_every": 0,
+            "head_budget_mib": 1,
             "grad_clip": 0,
             "weight_decay": 0,
         }.items()
@@ -66,33 +61,42 @@ def check_settings(cfg: TrainConfig, n_positions: int, n_steps: int | None = Non
     for name in ("warmup_fraction", "lr_final_fraction", "beta1", "beta2"):
         if not 0 <= getattr(cfg, name) <= 1:
             wrong.append(f"train.{name}={getattr(cfg, name)} (0 to 1)")
+    if cfg.too_long not in TOO_LONG:
+        wrong.append(f"train.too_long={cfg.too_long} (one of {', '.join(TOO_LONG)})")
     if cfg.max_length > n_positions:
         wrong.append(f"train.max_length={cfg.max_length} (at most the model's {n_positions} positions)")
+    n_ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if n_ranks > 1:
+        wrong.append(
+            f"{n_ranks} processes (torchrun's WORLD_SIZE; a run trains in one, more GPUs train more runs side by side)"
+        )
     if n_steps is not None and n_steps < 1:
         wrong.append(f"n_steps={n_steps} (at least 1)")
     if wrong:
         raise TrainError(f"Training cannot use {', '.join(wrong)}.")
 
 
-def check_documents(store: TokenStore, doc_ids: NDArray[np.int64], max_length: int) -> NDArray[np.int64]:
+def check_documents(store: TokenStore, doc_ids: NDArray[np.int64], cfg: TrainConfig) -> NDArray[np.int64]:
     """Find the documents with something to learn.
 
     Parameters
     ----------
     store : TokenStore
     doc_ids : ndarray of int64, shape (n,)
-    max_length : int
-        Tokens a document is cut to.
+    cfg : TrainConfig
+        ``max_length`` and ``too_long`` are read.
 
     Returns
     -------
     ndarray of int64, shape (m,)
-        ``doc_ids`` without those whose targets all lie beyond ``max_length``.
+        ``doc_ids`` without those whose targets all lie beyond ``max_length``, and, where ``too_long=drop``,
+        without those that are longer.
 
     Raises
     ------
     TrainError
-        For ids that the store lacks, documents without any target token, or nothing left to train on.
+        For ids that the store lacks, documents without any target token, too long ones where
+        ``too_long=refuse``, or nothing left to train on.
     """
     if len(doc_ids) == 0:
         raise TrainError("There are no documents to train on.")
@@ -100,7 +104,15 @@ def check_documents(store: TokenStore, doc_ids: NDArray[np.int64], max_length: i
     if len(missing):
         raise TrainError(f"The store has documents 0 to {len(store) - 1}, but these were given: {name_some(missing)}.")
     distinct, place = np.unique(doc_ids, return_inverse=True)
-    targets = store.count_targets(distinct, max_length)
+    lengths = store.lengths()[distinct]
+    is_long = lengths > cfg.max_length
+    if cfg.too_long == "refuse" and is_long.any():
+        raise TrainError(
+            f"These documents are longer than train.max_length={cfg.max_length} and train.too_long=refuse: "
+            f"{name_some(distinct[is_long])} (the longest has {lengths.max()} tokens). Raise train.max_length, or let "
+            f"them be cut (train.too_long=truncate) or left out (drop)."
+        )
+    targets = store.count_targets(distinct, cfg.max_length)
     untargeted = distinct[targets == 0]
     longest = int(store.lengths()[untargeted].max(initial=0))
     without = untargeted[store.count_targets(untargeted, longest) == 0]
@@ -109,13 +121,42 @@ def check_documents(store: TokenStore, doc_ids: NDArray[np.int64], max_length: i
             f"These documents have no target token (nothing of an assistant's turn after the first token): "
             f"{name_some(without)}. Remove them from the pool."
         )
-    kept = doc_ids[targets[place] > 0]
+    has_use = (targets > 0) & ~(is_long & (cfg.too_long == "drop"))
+    kept = doc_ids[has_use[place]]
     if len(kept) == 0:
-        raise TrainError(f"All {len(doc_ids)} documents lose their targets when cut to train.max_length={max_length}.")
+        what = "are longer than" if cfg.too_long == "drop" and is_long.all() else "lose their targets when cut to"
+        raise TrainError(f"All {len(doc_ids)} documents {what} train.max_length={cfg.max_length}.")
     return kept
 
 
-def check_finite(step: int, loss: float, norm: float, batches: list[Batch]) -> None:
+def check_domains(kept: NDArray[np.int64], doc_ids: NDArray[np.int64], domains: NDArray[Any], cfg: TrainConfig) -> None:
+    """Refuse a training that a whole domain of its mixture would have no part in.
+
+    Parameters
+    ----------
+    kept : ndarray of int64
+        From :func:`check_documents`.
+    doc_ids : ndarray of int64, shape (n,)
+        What it was given.
+    domains : ndarray of str, shape (n,)
+        The domain of each of ``doc_ids``.
+    cfg : TrainConfig
+
+    Raises
+    ------
+    TrainError
+        Naming the domains of which no document is left.
+    """
+    lost = sorted(set(domains.tolist()) - set(domains[np.isin(doc_ids, kept)].tolist()))
+    if lost:
+        raise TrainError(
+            f"No document of {name_some(lost)} has a target token within train.max_length={cfg.max_length} under "
+            f"train.too_long={cfg.too_long}: the run would not train on the mixture that it records. Raise "
+            f"train.max_length, or take the domain out of the pool."
+        )
+
+
+def check_finite(step: int, loss: float, norm: float, documents: list[int]) -> None:
     """Refuse to go on with a loss or gradient that is not a number, naming the step's documents.
 
     Raises
@@ -124,7 +165,6 @@ def check_finite(step: int, loss: float, norm: float, batches: list[Batch]) -> N
     """
     if np.isfinite(loss) and np.isfinite(norm):
         return
-    documents = [document for batch in batches for document in batch.documents]
     raise TrainError(
         f"Step {step + 1} has loss {loss} and gradient norm {norm}. "
         f"Its documents: {name_some(documents, 50)}. Look at them, or lower train.lr_peak."

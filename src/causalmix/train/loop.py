@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,21 +16,24 @@ from tqdm import tqdm
 
 from causalmix.config import TrainConfig
 from causalmix.errors import StoppedEarlyError
-from causalmix.train.checkpoint import load_checkpoint, save_checkpoint
-from causalmix.train.checks import check_documents, check_finite, check_settings, identify
-from causalmix.train.device import choose_device
-from causalmix.train.forward import sum_loss
+from causalmix.train.checkpoint import CheckpointWriter, load_checkpoint, take_snapshot
+from causalmix.train.checks import check_documents, check_settings, identify
+from causalmix.train.engine import make_engine
+from causalmix.train.feed import Feed
+from causalmix.train.forward import Prepared
+from causalmix.train.ledger import Entry, Ledger
 from causalmix.train.lora import add_lora, merge_lora
+from causalmix.train.memory import explain_out_of_memory
+from causalmix.train.meter import Meter, Work
 from causalmix.train.online import Online, OnlineSteps
-from causalmix.train.reader import BatchReader
+from causalmix.train.reader import Batch, BatchReader
 from causalmix.train.schedule import learning_rate
 from causalmix.train.steps import PlannedSteps, Steps
 from causalmix.train.tokens import TokenStore
+from causalmix.train.trace import Trace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-LOSS_WINDOW = 10  # steps behind loss_first and loss_last
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,16 @@ class TrainResult:
     ----------
     n_steps : int
         Optimiser steps.
-    n_samples, n_truncated, n_untargeted : int
-        Documents seen, repeats counted; those cut to ``max_length``; those that the cut left without a
-        target token, which are skipped.
+    n_samples, n_truncated, n_untargeted, n_dropped : int
+        Documents seen or left out, repeats counted; those cut to ``max_length``; those that the cut left
+        without a target token, which are left out; those that ``too_long=drop`` left out.
     n_tokens, n_target_tokens : int
         Tokens seen, cut ones, padding and skipped documents apart; those among them that were learned.
     loss_first, loss_last : float
         Mean loss of the first and of the last ten steps, in nats per target token.
     wall_s : float
         Seconds, those before an interruption included up to its checkpoint.
-    documents : ndarray of int64, shape (n_samples - n_untargeted,)
+    documents : ndarray of int64
         The documents seen, in order.
     report : dict
         Name -> number, of an online run: by domain its last weight, its share, what it may still give.
@@ -64,6 +65,7 @@ class TrainResult:
     n_target_tokens: int
     n_truncated: int
     n_untargeted: int
+    n_dropped: int
     loss_first: float
     loss_last: float
     wall_s: float
@@ -82,6 +84,7 @@ def train(
     log: Callable[[dict[str, Any]], None] | None = None,
     progress: bool = False,
     n_steps: int | None = None,
+    trace_path: Path | None = None,
     should_stop: Callable[[], bool] | None = None,
     online: Online | None = None,
 ) -> TrainResult:
@@ -102,11 +105,14 @@ def train(
         Resumed from where it holds a checkpoint, bitwise on a CPU with the same number of threads; written to
         every ``cfg.checkpoint_every`` steps.
     log : callable, optional
-        Takes a dict (step, loss, lr, grad_norm, n_tokens, wall_s) every ``cfg.log_every`` steps.
+        Takes a dict (step, loss, lr, grad_norm, n_tokens, wall_s, and what
+        :meth:`~causalmix.train.meter.Meter.report` gives) every ``cfg.log_every`` steps.
     progress : bool
         Show a bar on a terminal.
     n_steps : int, optional
         Stop after so many steps, with as many epochs as that takes, instead of after ``cfg.n_epochs``.
+    trace_path : Path, optional
+        Where a trace of three steps is written to, see :class:`~causalmix.train.trace.Trace`.
     should_stop : callable, optional
         Asked after every step but the last; True ends the training there, with a checkpoint where one can be.
     online : Online, optional
@@ -125,10 +131,10 @@ def train(
         Where ``should_stop`` said so.
     """
     check_settings(cfg, getattr(model.config, "max_position_embeddings", cfg.max_length), n_steps)
-    kept = check_documents(store, doc_ids, cfg.max_length)
-    device = choose_device(cfg.device)
-    is_half = model.dtype == torch.bfloat16
-    model.to(device=device, dtype=torch.float32 if is_half else None).train()
+    kept = check_documents(store, doc_ids, cfg)
+    engine = make_engine(cfg, model.dtype)
+    dtype = model.dtype
+    model.to(device=engine.device, dtype=torch.float32 if engine.is_half else None).train()
     adapted = add_lora(model, cfg.lora, seed) if cfg.lora.rank > 0 else None
 
     # -- data: every step's rows known before the first step, or chosen as it goes
@@ -139,86 +145,99 @@ def train(
         steps = OnlineSteps(online, lengths[kept], kept, cfg, seed)
     reader = BatchReader(store, cfg.max_length)
 
+    def build(step: int) -> tuple[int, list[tuple[Batch, Prepared]]]:
+        drawn = steps.draw(step)
+        batches = [reader.read(rows) for rows in drawn.passes]
+        return drawn.position, [(batch, engine.prepare(batch)) for batch in batches]
+
     # -- optimiser, and what an interrupted training left
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimizer = make_optimizer(parameters, cfg)
-    state: dict[str, Any] = {"step": 0, "n_tokens": 0, "n_targets": 0, "wall_s": 0.0, "first": [], "last": []}
-    identity = ""
+    saved, identity = None, ""
     if checkpoint_dir is not None:
         identity = identify(model, store, doc_ids, cfg, seed, steps.describe())
-        state = load_checkpoint(checkpoint_dir, parameters, optimizer, identity) or state
-    position = steps.restore(state["step"], state.get("steps"))
-    started = time.perf_counter() - state["wall_s"]
-    autocast = torch.autocast(device.type, torch.bfloat16) if is_half else contextlib.nullcontext()
+        saved = load_checkpoint(checkpoint_dir, parameters, optimizer, identity)
+    ledger = Ledger(saved)
+    position = steps.restore(ledger.state["step"], ledger.state.get("steps"))
+    meter = Meter(Work(model), engine.device, dtype)
+    vocab_size = model.get_output_embeddings().weight.shape[0]
 
     off = None if progress else True
     bar = tqdm(total=steps.size, initial=position, desc="train", unit=steps.unit, disable=off)
-    while position < steps.size:
-        # -- step: gradients of the mean over the target tokens of all passes
-        step = state["step"]
-        drawn = steps.draw(step)
-        batches = [reader.read(rows) for rows in drawn.passes]
-        n_targets = sum(batch.n_targets for batch in batches)
-        seed_dropout(cfg, seed, step)
-        loss, losses = 0.0, []
-        for batch in batches:
-            with autocast:
-                part = sum_loss(model, batch.to(device)) / n_targets
-            part.backward()  # type: ignore[no-untyped-call]
-            losses.append(part.item())
-            loss += losses[-1]
-        lr = learning_rate(cfg, drawn.position - 1, steps.size)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        norm = clip_grad_norm_(parameters.values(), cfg.grad_clip or math.inf, foreach=True).item()
-        check_finite(step, loss, norm, batches)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+    is_gpu = engine.device.type == "cuda"
+    with (
+        bar,
+        Feed(build, steps.size, is_ahead=is_gpu and not steps.needs_losses) as feed,
+        CheckpointWriter(checkpoint_dir) as writer,
+        Trace(trace_path, steps.size) as trace,
+    ):
+        while position < steps.size:
+            # -- step: gradients of the mean over the target tokens of all passes
+            step, before = ledger.state["step"], position
+            position, passes = feed.get(step)
+            n_targets = sum(batch.n_targets for batch, _ in passes)
+            seed_dropout(cfg, seed, step)
+            losses = []
+            with explain_out_of_memory(cfg, step, vocab_size):
+                for _, prepared in passes:
+                    part = engine.sum_loss(model, prepared) / n_targets
+                    part.backward()  # type: ignore[no-untyped-call]
+                    losses.append(part.detach())
+                lr = learning_rate(cfg, position - 1, steps.size)
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+                norm = clip_grad_norm_(parameters.values(), cfg.grad_clip or math.inf, foreach=True)
+                n_tokens = sum(batch.n_tokens for batch, _ in passes)
+                documents = [document for batch, _ in passes for document in batch.documents]
+                ledger.add(Entry(step, losses, norm, documents), n_tokens, n_targets)
+                if not is_gpu:  # there reading would wait for the step; it is done when the loss is logged or saved
+                    ledger.read()
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
 
-        # -- account
-        if steps.needs_losses:
-            counts = [batch.n_targets for batch in batches]
-            steps.observe([part * n_targets / n for part, n in zip(losses, counts)], counts)
-        state["step"] = step + 1
-        state["n_tokens"] += sum(batch.n_tokens for batch in batches)
-        state["n_targets"] += n_targets
-        state["wall_s"] = time.perf_counter() - started
-        state["first"] = (state["first"] + [loss])[:LOSS_WINDOW]
-        state["last"] = (state["last"] + [loss])[-LOSS_WINDOW:]
-        bar.update(drawn.position - position)
-        position = drawn.position
-        is_last = position == steps.size
-        if log is not None and (is_last or (step + 1) % cfg.log_every == 0):
-            numbers = {"n_tokens": state["n_tokens"], "wall_s": state["wall_s"]}
-            log({"step": step + 1, "loss": loss, "lr": lr, "grad_norm": norm, **numbers, **steps.report()})
+            # -- account
+            if steps.needs_losses:
+                counts = [batch.n_targets for batch, _ in passes]
+                steps.observe([loss.item() * n_targets / n for loss, n in zip(losses, counts)], counts)
+            meter.add(np.minimum(lengths[documents], cfg.max_length), n_targets)
+            bar.update(position - before)
+            trace.step()
+            is_last = position == steps.size
+            if log is not None and (is_last or (step + 1) % cfg.log_every == 0):
+                ledger.read()
+                numbers = {"n_tokens": ledger.state["n_tokens"], "wall_s": ledger.state["wall_s"]}
+                numbers |= {**meter.report(feed.waited_s), **steps.report()}
+                log({"step": step + 1, "loss": ledger.loss, "lr": lr, "grad_norm": ledger.norm, **numbers})
 
-        # -- checkpoint
-        is_told = should_stop is not None and not is_last and should_stop()
-        is_due = bool(cfg.checkpoint_every) and (step + 1) % cfg.checkpoint_every == 0
-        if checkpoint_dir is not None and (is_due or is_told):
-            save_checkpoint(
-                checkpoint_dir, parameters, optimizer, {**state, "steps": steps.state(), "identity": identity}
-            )
-        if is_told:
-            bar.close()
-            raise StoppedEarlyError(f"told to stop after {steps.unit} {position} of {steps.size}")
-    bar.close()
+            # -- checkpoint
+            is_told = should_stop is not None and not is_last and should_stop()
+            is_due = bool(cfg.checkpoint_every) and (step + 1) % cfg.checkpoint_every == 0
+            if checkpoint_dir is not None and (is_due or is_told):
+                ledger.read()
+                progress_so_far = {**ledger.state, "steps": steps.state(), "identity": identity}
+                writer.save(take_snapshot(parameters, optimizer, progress_so_far))
+            if is_told:
+                writer.wait()
+                raise StoppedEarlyError(f"told to stop after {steps.unit} {position} of {steps.size}")
+        ledger.read()
 
     if adapted is not None:
         merge_lora(adapted)
-    model.to(dtype=torch.bfloat16 if is_half else None).eval()
+    model.to(dtype=dtype).eval()
     seen = steps.list_seen()
-    n_untargeted = round(len(seen) / len(kept) * (len(doc_ids) - len(kept))) if online is None else 0
+    n_left_out = round(len(seen) / len(kept) * (len(doc_ids) - len(kept))) if online is None else 0
+    is_cut = cfg.too_long == "truncate"  # otherwise those left out are the long ones
     return TrainResult(
-        n_steps=state["step"],
-        n_samples=len(seen) + n_untargeted,
-        n_tokens=state["n_tokens"],
-        n_target_tokens=state["n_targets"],
-        n_truncated=int(np.sum(lengths[seen] > cfg.max_length)) + n_untargeted,
-        n_untargeted=n_untargeted,
-        loss_first=float(np.mean(state["first"])),
-        loss_last=float(np.mean(state["last"])),
-        wall_s=time.perf_counter() - started,
+        n_steps=ledger.state["step"],
+        n_samples=len(seen) + n_left_out,
+        n_tokens=ledger.state["n_tokens"],
+        n_target_tokens=ledger.state["n_targets"],
+        n_truncated=int(np.sum(lengths[seen] > cfg.max_length)) + n_left_out * is_cut,
+        n_untargeted=n_left_out * is_cut,
+        n_dropped=n_left_out * (not is_cut),
+        loss_first=float(np.mean(ledger.state["first"])),
+        loss_last=float(np.mean(ledger.state["last"])),
+        wall_s=ledger.wall_s(),
         documents=seen,
         report=steps.report(),
     )

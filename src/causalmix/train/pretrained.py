@@ -86,6 +86,8 @@ def check_family(config: Any, path: str) -> None:
     TrainError
         For a family that is not tested, or one with sliding windows.
     """
+    if getattr(config, "attention_dropout", 0.0):
+        raise TrainError(f"{path} drops attention weights at random (attention_dropout), which is not supported.")
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if config.model_type not in FAMILIES or kinds != {"full_attention"}:
         raise TrainError(

@@ -1,0 +1,141 @@
+"""The decoder of Qwen2 and Qwen3 over documents that lie end to end.
+
+It calls the layers of the transformers model itself, adapters included, and differs from its ``forward`` in
+three ways: tokens have no rows and no padding, attention stays inside documents, and the last layer goes on
+after its attention with the labelled positions alone, which are all that the head is asked about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from causalmix.train.attention import Layout, attend
+from causalmix.train.flat import Flat
+from causalmix.train.kernels import Gate, RootMeanSquareNorm, Rotation, swap_halves
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Angles = tuple[torch.Tensor, torch.Tensor]  # cosines and sines, shape (n_tokens, n_heads or 1, size)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How the decoder runs; nothing here changes more than rounding.
+
+    Attributes
+    ----------
+    recompute : bool
+        Compute a layer's activations again in the backward pass instead of keeping them.
+    compile : bool
+        Through torch.compile, one graph for all layers.
+    """
+
+    recompute: bool = False
+    compile: bool = False
+
+
+def run_decoder(model: PreTrainedModel, flat: Flat, layout: Layout, how: Decoding | None = None) -> torch.Tensor:
+    """Run all layers and the last norm.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Of a family that :func:`~causalmix.train.pretrained.check_family` lets through.
+    flat : Flat
+    layout : Layout
+        Of the same batch.
+    how : Decoding, optional
+
+    Returns
+    -------
+    Tensor, shape (n_targets, hidden)
+        States at ``flat.where``, before the head.
+    """
+    how = how or Decoding()
+    decoder = model.get_decoder()
+    rows = decoder.embed_tokens(flat.input_ids)
+    angles = find_angles(model, rows, flat.position_ids, layout.longest)
+    mix, finish = (compile_part(mix_tokens), compile_part(finish_layer)) if how.compile else (mix_tokens, finish_layer)
+    *layers, last = decoder.layers
+    for layer in layers:
+        if how.recompute and torch.is_grad_enabled():
+            run = _join(mix, finish)
+            rows = checkpoint(run, layer, rows, angles, layout, use_reentrant=False)
+        else:
+            rows = finish(layer, rows, mix(layer, rows, angles, layout))
+    mixed = mix(last, rows, angles, layout)
+    rows = finish(last, rows.index_select(0, flat.where), mixed.index_select(0, flat.where))
+    return norm(decoder.norm, rows)
+
+
+def find_angles(model: PreTrainedModel, rows: torch.Tensor, position_ids: torch.Tensor, longest: int) -> Angles:
+    """Ask the model for the rotary angles of every position there is, and hand them to the tokens.
+
+    The first half of the sines is negated, see :func:`rotate`. On a CPU they are laid out for every head: plain
+    products of equal shapes run at full speed there.
+    """
+    places = torch.arange(longest, device=rows.device)[None]
+    cos, sin = model.get_decoder().rotary_emb(rows, places)
+    half = cos.shape[-1] // 2
+    sin = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
+    n_copies = model.config.num_attention_heads if rows.device.type == "cpu" else 1
+    wide = [part[0, :, None].expand(-1, n_copies, -1).contiguous().index_select(0, position_ids) for part in (cos, sin)]
+    return wide[0], wide[1]
+
+
+def mix_tokens(layer: Any, rows: torch.Tensor, angles: Angles, layout: Layout) -> torch.Tensor:
+    """Run a layer's attention, up to its output projection; shape (n_tokens, heads * size)."""
+    attention = layer.self_attn
+    inputs = norm(layer.input_layernorm, rows)
+    shape = (len(rows), -1, attention.head_dim)
+    query, key = attention.q_proj(inputs).view(shape), attention.k_proj(inputs).view(shape)
+    value = attention.v_proj(inputs).view(shape)
+    if hasattr(attention, "q_norm"):  # Qwen3
+        query, key = norm(attention.q_norm, query), norm(attention.k_norm, key)
+    query, key = rotate(query, angles).to(value.dtype), rotate(key, angles).to(value.dtype)
+    return attend(query, key, value, layout, attention.scaling)
+
+
+def finish_layer(layer: Any, rows: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+    """Add what attention found, then what the feed-forward part makes of it."""
+    rows = rows + layer.self_attn.o_proj(mixed)
+    inputs = norm(layer.post_attention_layernorm, rows)
+    gate, up = layer.mlp.gate_proj(inputs), layer.mlp.up_proj(inputs)
+    is_cpu = gate.device.type == "cpu"
+    gated = Gate.apply(gate, up) if is_cpu else layer.mlp.act_fn(gate) * up  # type: ignore[no-untyped-call]
+    return torch.as_tensor(rows + layer.mlp.down_proj(gated))
+
+
+def norm(module: Any, rows: torch.Tensor) -> torch.Tensor:
+    """Apply a model's RMSNorm."""
+    if rows.device.type != "cpu" or rows.dtype == torch.bfloat16:  # the module itself goes through float32
+        return torch.as_tensor(module(rows))
+    return torch.as_tensor(RootMeanSquareNorm.apply(rows, module.weight, module.variance_epsilon))  # type: ignore[no-untyped-call]
+
+
+def rotate(rows: torch.Tensor, angles: Angles) -> torch.Tensor:
+    """Apply rotary positions to shape (n_tokens, heads, size)."""
+    cos, sin = (part[:, : rows.shape[1]] for part in angles)
+    if rows.device.type == "cpu" and rows.dtype == cos.dtype:
+        return torch.as_tensor(Rotation.apply(rows, cos, sin))  # type: ignore[no-untyped-call]
+    return torch.addcmul(rows * cos, swap_halves(rows), sin)
+
+
+@lru_cache(maxsize=4)
+def compile_part(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Compile a part of a layer once a process; torch keeps the result in its cache folder for the next one."""
+    return torch.compile(function)
+
+
+def _join(mix: Callable[..., torch.Tensor], finish: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    def run(layer: Any, rows: torch.Tensor, angles: Angles, layout: Layout) -> torch.Tensor:
+        return finish(layer, rows, mix(layer, rows, angles, layout))
+
+    return run
