@@ -180,7 +180,7 @@ def train(
             optimizer.zero_grad(set_to_none=True)
 
             # -- account
-            meter.add(n_tokens, n_targets, [prepared.flat.lengths for _, prepared in passes])
+            meter.add(np.minimum(lengths[documents], cfg.max_length), n_targets)
             bar.update()
             trace.step()
             is_last = step + 1 == n_total
