@@ -66,7 +66,7 @@ def test_two_documents_are_less_work_than_one_of_both(monkeypatch: pytest.Monkey
     assert work.count(np.array([10, 10]), 5) < work.count(np.array([20]), 5)
     monkeypatch.setattr(meter, "measure_peak", lambda *_: 1e9)
     measured = Meter(work, CPU, torch.float32)
-    measured.add(20, 5, [np.array([10]), np.array([10])])
+    measured.add(np.array([10, 10]), 5)
     time.sleep(0.02)
     report = measured.report(waited_s=0.01)
     flops = work.count(np.array([10, 10]), 5)

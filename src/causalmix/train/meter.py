@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,12 +63,12 @@ class Meter:
         self.waited_s = 0.0
         self._clear()
 
-    def add(self, n_tokens: int, n_targets: int, lengths: Sequence[NDArray[np.int64]]) -> None:
-        """Count a step's tokens, labels and documents."""
+    def add(self, lengths: NDArray[np.int64], n_targets: int) -> None:
+        """Count a step: the tokens of each of its documents, and its labels."""
         self.n_steps += 1
-        self.n_tokens += n_tokens
+        self.n_tokens += int(lengths.sum())
         self.n_targets += n_targets
-        self.n_flops += self.work.count(np.concatenate(lengths), n_targets)
+        self.n_flops += self.work.count(lengths, n_targets)
 
     def report(self, waited_s: float) -> dict[str, float]:
         """Return means since the last report, and start anew.
