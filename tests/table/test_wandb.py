@@ -26,6 +26,7 @@ from causalmix.table.wandb.log import BLOCK, cut_torn_tail, read_log
 from causalmix.table.wandb.rows import WandbRun, gather
 from causalmix.track.session import is_setting
 from tests.sweep_folder import make_row, mirror_offline, tear, write_record
+from tests.tiny import launch
 from tests.wandb_server import ServedRun, WandbServer
 
 SOURCE = "wandb:team/causalmix?group=demo"
@@ -248,6 +249,12 @@ def test_hydra_takes_a_query_as_it_is_typed() -> None:
         assert parser.parse_override(quote_wandb(typed)).value() == typed.removeprefix("runs=")
     for other in ("runs='wandb:team/p?group=a'", "runs=outputs/x", "policy=equal"):
         assert quote_wandb(other) == other
+
+
+def test_the_analysis_takes_a_query_from_the_command_line() -> None:
+    ended = launch("runs=wandb:team/causalmix?grup=demo&cohort=signal", module="analysis")
+    assert ended.returncode == 2
+    assert "no filter grup (did you mean 'group'?)" in ended.stderr
 
 
 def test_a_server_that_cannot_help_is_named(server: WandbServer) -> None:

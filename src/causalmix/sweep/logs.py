@@ -45,7 +45,7 @@ def describe_run(run_dir: Path, n_lines: int) -> str:
             f"  attempt {attempt['claim']}: since {attempt['started_at']}, host {attempt['host']}, "
             f"task {attempt.get('job', 'none')}: {attempt['ended'] or 'no word of its end'}"
         )
-    logs = [run_dir / "log" / "failure.txt"]
+    logs = [run_dir / "log" / "failure.txt", run_dir / "log" / "tracker.txt"]
     if attempts:
         logs += sorted((sweep / "log").glob(f"*-{attempts[-1].get('job')}.txt"))
     for log in logs:
