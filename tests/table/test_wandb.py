@@ -212,6 +212,22 @@ def test_nested_settings_are_dotted_names() -> None:
     assert run.to_row(known=False)["lr"] == 1
 
 
+def test_runs_of_other_projects_are_mapped(server: WandbServer, tmp_path: Path) -> None:
+    config = {"mix": {"value": {"code": 0.25, "math": 0.75}}, "lr": {"value": 0.001}}
+    for i, state in enumerate(("finished", "finished", "crashed")):
+        summary = json.dumps({"eval/acc": 0.1 + 0.2 * i, "loss": 2.5})
+        server.runs[f"x{i}"] = ServedRun(f"x{i}", config=json.dumps(config), summary=summary, state=state)
+    pairs = ["mix.code=mixture.code", "mix.math=mixture.math", "eval/acc=outcome.avg_dev"]
+    arguments = [part for pair in pairs for part in ("--map", pair)]
+    printed = CliRunner().invoke(app, ["table", "wandb:team/causalmix", str(tmp_path / "runs.csv"), *arguments])
+    assert printed.exit_code == 0, printed.output
+    assert "x2: crashed" in printed.output
+    frame = load_runs(tmp_path / "runs.csv", needs_state=False).frame
+    assert frame["run_id"].tolist() == ["x0", "x1"]
+    assert frame["outcome.avg_dev"].tolist() == [0.1, 0.1 + 0.2]
+    assert frame["lr"].tolist() == [0.001, 0.001]
+
+
 @pytest.mark.parametrize(
     ("source", "path", "filters"),
     [
