@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from causalmix.config import TrackerConfig
@@ -177,7 +178,32 @@ def test_online_the_server_has_the_row(server: WandbServer, tmp_path: Path) -> N
     assert KEY.encode() not in everything
 
 
-@pytest.mark.parametrize("fault", ["hang", "429", "drop"])
+def test_every_float_survives_the_way(server: WandbServer, tmp_path: Path) -> None:
+    bits = np.random.default_rng(0).integers(0, 2**64, 400, dtype=np.uint64).view(np.float64)
+    numbers = [*bits[np.isfinite(bits)].tolist(), 5e-324, 1.7976931348623157e308, -0.0, 1e21, 1e-7, 2.0**53, 40.0]
+    row = {f"state.x{i}": number for i, number in enumerate(numbers)}
+    row |= {f"outcome.x{i}": number for i, number in enumerate(numbers)}
+    mirror = Mirror(PATIENT, MirroredRun("r1", "sweep", "signal", tmp_path))
+    mirror.finish(row, "complete")
+    assert mirror.failure is None
+    config, summary = json.loads(server.runs["r1"].config), json.loads(server.runs["r1"].summary)
+    served = WandbRun("r1", "finished", {name: value["value"] for name, value in config.items()}, summary).to_row()
+    on_disk = read_one(tmp_path).to_row()
+    assert len(numbers) > 390
+    for held in (served, on_disk):
+        assert {name: held[name] for name in row} == row
+
+
+@pytest.mark.slow
+def test_a_server_that_was_busy_is_reached_by_a_further_attempt(server: WandbServer, tmp_path: Path) -> None:
+    server.fault = lambda what, n: "500" if what == "RunResumeStatus" and n < 3 else None  # as often as a client asks
+    mirror = mirror_row(PATIENT, tmp_path)
+    assert mirror.failure is None
+    assert server.asked["RunResumeStatus"] == 4
+    assert server.runs["r1"].state == "finished"
+
+
+@pytest.mark.parametrize("fault", ["hang", "429", pytest.param("drop", marks=pytest.mark.slow)])
 def test_without_a_server_the_run_goes_to_disk(server: WandbServer, tmp_path: Path, fault: str) -> None:
     server.fault = lambda _what, _n: fault
     began = time.monotonic()
@@ -196,7 +222,7 @@ def test_without_a_server_the_run_goes_to_disk(server: WandbServer, tmp_path: Pa
     assert not server.runs
 
 
-@pytest.mark.parametrize("fault", ["hang", "500"])
+@pytest.mark.parametrize("fault", ["hang", pytest.param("500", marks=pytest.mark.slow)])
 def test_a_server_that_goes_away_in_the_middle_costs_a_bounded_wait(
     server: WandbServer, tmp_path: Path, fault: str
 ) -> None:

@@ -74,6 +74,7 @@ def test_every_run_arrives_once_and_whole(server: WandbServer, tmp_path: Path) -
     assert KEY.encode() not in everything
 
 
+@pytest.mark.slow
 def test_a_busy_server_is_asked_again(server: WandbServer, tmp_path: Path) -> None:
     row = make_row(0)
     mirror_offline(tmp_path / "runs" / row["run_id"], row)
@@ -123,6 +124,7 @@ def test_the_rate_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert sum(slept) == pytest.approx(31 * 8, abs=2)  # 16 runs each 8 s are 120 a minute
 
 
+@pytest.mark.slow
 def test_nothing_is_marked_that_did_not_arrive(server: WandbServer, tmp_path: Path) -> None:
     row = make_row(0)
     file = mirror_offline(tmp_path / "runs" / row["run_id"], row)
