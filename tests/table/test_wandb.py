@@ -19,11 +19,11 @@ from causalmix.entry import quote_wandb
 from causalmix.errors import TableError
 from causalmix.table import sources
 from causalmix.table.compare import compare_tables
+from causalmix.table.from_wandb.api import Patience, parse_query, read_wandb
+from causalmix.table.from_wandb.files import find_wandb_files, read_wandb_files
+from causalmix.table.from_wandb.log import BLOCK, cut_torn_tail, read_log
+from causalmix.table.from_wandb.rows import WandbRun, gather
 from causalmix.table.runs import RunsTable, load_runs, write_table
-from causalmix.table.wandb.api import Patience, parse_query, read_wandb
-from causalmix.table.wandb.files import find_wandb_files, read_wandb_files
-from causalmix.table.wandb.log import BLOCK, cut_torn_tail, read_log
-from causalmix.table.wandb.rows import WandbRun, gather
 from causalmix.track.session import is_setting
 from tests.sweep_folder import make_row, mirror_offline, tear, write_record
 from tests.tiny import launch

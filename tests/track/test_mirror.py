@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from causalmix.config import TrackerConfig
-from causalmix.table.wandb.files import find_wandb_files, merge_files, read_wandb_files
-from causalmix.table.wandb.log import read_log
-from causalmix.table.wandb.rows import WandbRun, flatten
+from causalmix.table.from_wandb.files import find_wandb_files, merge_files, read_wandb_files
+from causalmix.table.from_wandb.log import read_log
+from causalmix.table.from_wandb.rows import WandbRun, flatten
 from causalmix.track import mirror as mirror_module
 from causalmix.track import session as session_module
 from causalmix.track.mirror import Mirror, MirroredRun

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from causalmix.cli import app
 from causalmix.errors import TrackerError
 from causalmix.table.compare import compare_tables
+from causalmix.table.from_wandb.files import find_wandb_files, read_wandb_files
 from causalmix.table.runs import load_runs
-from causalmix.table.wandb.files import find_wandb_files, read_wandb_files
 from causalmix.track import upload
 from causalmix.track.sync import sync_sweep
 from causalmix.track.upload import Upload

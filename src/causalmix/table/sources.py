@@ -10,11 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from causalmix.errors import TableError, name_some
+from causalmix.table.from_wandb.api import is_wandb, read_wandb
+from causalmix.table.from_wandb.files import find_wandb_files, merge_files, read_wandb_files
+from causalmix.table.from_wandb.page import is_page, read_page
+from causalmix.table.from_wandb.rows import WandbRun, gather
 from causalmix.table.records import read_records
-from causalmix.table.wandb.api import is_wandb, read_wandb
-from causalmix.table.wandb.files import find_wandb_files, merge_files, read_wandb_files
-from causalmix.table.wandb.page import is_page, read_page
-from causalmix.table.wandb.rows import WandbRun, gather
 
 OFFLINE = "offline:"
 

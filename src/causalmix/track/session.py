@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalmix.config import TrackerConfig
-from causalmix.table.wandb.log import read_log
+from causalmix.table.from_wandb.log import read_log
 
 if TYPE_CHECKING:
     from causalmix.track.mirror import MirroredRun

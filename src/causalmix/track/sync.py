@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from causalmix.errors import CausalMixError, RecordError, TrackerError
+from causalmix.table.from_wandb.files import WandbFile, find_wandb_files, merge_files, read_wandb_files
+from causalmix.table.from_wandb.log import cut_torn_tail
 from causalmix.table.records import read_row
-from causalmix.table.wandb.files import WandbFile, find_wandb_files, merge_files, read_wandb_files
-from causalmix.table.wandb.log import cut_torn_tail
 from causalmix.track.mirror import Mirror, MirroredRun
 from causalmix.track.project import read_tracker
 from causalmix.track.session import is_uploaded
