@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import yaml
-from causalmix.table.wandb.files import find_wandb_files
 
 from causalmix.config import TrackerConfig
+from causalmix.table.from_wandb.files import find_wandb_files
 from causalmix.track.mirror import Mirror, MirroredRun
 
 DOMAINS = ("code", "math", "safety")

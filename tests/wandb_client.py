@@ -33,6 +33,19 @@ def server(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
         wandb.teardown()
 
 
+def find_clients(server: WandbServer) -> set[int]:
+    """List the processes, of whatever parent, that were started to talk to a server."""
+    asked = f"WANDB_BASE_URL={server.url}".encode()
+    found = set()
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if asked in environment.read_bytes().split(b"\0"):
+                found.add(int(environment.parent.name))
+        except OSError:
+            continue
+    return found
+
+
 def list_children() -> set[int]:
     """List the processes that this one has started and that live."""
     found = set()

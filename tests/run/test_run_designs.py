@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from causalmix.errors import ConfigError, MixtureError
-from causalmix.sweep.points import Inputs, plan_runs
+from causalmix.run.proxy import name_arm
+from causalmix.sweep.points import Inputs, plan_runs, to_config
 from causalmix.sweep.settings import check_settings
+from tests.plain import make_plain
 from tests.run.test_proxy import Bench
 from tests.tiny import compose_tiny
 
@@ -23,6 +25,23 @@ PARAMETERS = {
     "perturbation": ["point", "size_factor"],
     "regmix": ["point"],
 }
+
+
+@pytest.mark.parametrize(
+    ("policy", "estimator", "arm"),
+    [
+        ("causalmix_a", "causal_forest", "causalmix_a by causal_forest"),
+        ("causalmix_s", "no_covariates", "causalmix_s by no_covariates"),
+        ("regmix", "no_covariates", "regmix"),  # reads no estimator: one arm whatever was set
+        ("equal", "causal_forest", "equal"),
+    ],
+)
+def test_an_ablation_is_an_arm_of_its_own(policy: str, estimator: str, arm: str) -> None:
+    plain = make_plain()
+    plain["mixture"].update(name="policy", kind="policy")
+    plain["policy"].update(name=policy, kind=policy)
+    plain["estimator"].update(name=estimator)
+    assert name_arm(to_config(plain)) == arm
 
 
 @pytest.fixture(scope="module")

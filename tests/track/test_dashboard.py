@@ -73,7 +73,7 @@ def test_the_table_of_arms_by_hand() -> None:
             "outcome.avg_dev": [10.0, 20.0, 30.0, 11.0, 22.0, 24.0, 50.0, 5.0],
         }
     )
-    rows = {row[0]: row[1:] for row in tabulate_arms(frame, CHOICE)}
+    rows = {row[0]: row[1:] for row in tabulate_arms(frame, "design.name", CHOICE)}
     # Seed 1 of `a` was trained twice: one run of 23. Pairs with equal: +1 on seed 0, +3 on seed 1.
     pairs = np.array([1.0, 3.0])
     half = student.ppf(0.975, 1) * pairs.std(ddof=1) / np.sqrt(2)
@@ -89,6 +89,7 @@ def test_a_sweep_of_one_design_compares_no_arms(tmp_path: Path) -> None:
     for i in range(3):
         write_record(tmp_path / "runs" / make_row(i)["run_id"], make_row(i))
     titles = [section.title for section in design_dashboard(load_runs(tmp_path), CHOICE).sections]
+    assert design_dashboard(load_runs(tmp_path), CHOICE).arm == "design.name"
     assert titles == ["Outcome against shares", "Outcome against the pool's state", "Progress"]
 
 

@@ -8,12 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from causalmix.table.wandb.files import find_wandb_files, merge_files, read_wandb_files
-from causalmix.table.wandb.log import read_log
-from causalmix.table.wandb.rows import WandbRun, flatten
 
 from causalmix.config import TrackerConfig
+from causalmix.table.from_wandb.files import find_wandb_files, merge_files, read_wandb_files
+from causalmix.table.from_wandb.log import read_log
+from causalmix.table.from_wandb.rows import WandbRun, flatten
 from causalmix.track import mirror as mirror_module
 from causalmix.track import session as session_module
 from causalmix.track.mirror import Mirror, MirroredRun
@@ -22,7 +23,9 @@ from tests.wandb_client import list_children
 from tests.wandb_server import KEY, WandbServer
 
 ROW = {"run_id": "r1", "seed": 3, "mixture.code": 0.1 + 0.2, "outcome.avg_dev": 100 / 3, "wall_s": 4.0}
-CONFIG = TrackerConfig("online", "online", wait_s=3.0, attempts=2, jitter_s=0.0)
+CONFIG = TrackerConfig("online", "online", wait_s=4.0, attempts=2, jitter_s=0.0)
+PATIENT = TrackerConfig("online", "online", wait_s=60.0, jitter_s=0.0)
+BOUND_S = 4 * CONFIG.wait_s + 15  # a server that hangs does so for a minute
 
 
 def read_one(folder: Path) -> WandbRun:
@@ -50,7 +53,7 @@ def test_an_offline_run_holds_the_row_of_the_table(tiny_outputs: Path, tmp_path:
     bench = Bench(tiny_outputs)
     record = bench.run(tmp_path, "tracker=offline", "cohort=anchor", "train.log_every=1")
     assert record.status == "complete", record.cause
-    assert "tracker_failure" not in record.provenance
+    assert not (tmp_path / record.run_id / "log" / "tracker.txt").exists()
     held = read_one(tmp_path / record.run_id)
     assert held.name == record.run_id
     assert held.state == "finished"
@@ -126,7 +129,8 @@ def test_a_tracker_that_raises_never_fails_a_run(
     monkeypatch.setattr(session_module, "_open_run", open_run)
     record = Bench(tiny_outputs).run(tmp_path, "tracker=offline", "train.log_every=1")
     assert record.status == "complete"
-    assert record.provenance["tracker_failure"] == f"ConnectionError: no {broken} today"
+    said = (tmp_path / record.run_id / "log" / "tracker.txt").read_text()
+    assert said == f"ConnectionError: no {broken} today\n"
 
 
 def test_a_client_that_never_comes_back_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,11 +138,13 @@ def test_a_client_that_never_comes_back_holds_nobody_up(tmp_path: Path, monkeypa
     monkeypatch.setattr(mirror_module, "open_session", lambda *_: stuck.wait(60))
     monkeypatch.setattr(mirror_module, "GRACE_S", 0.5)
     began = time.monotonic()
-    mirror = Mirror(TrackerConfig("online", "online", wait_s=0.2), MirroredRun("r", "g", "signal", tmp_path))
+    mirror = Mirror(
+        TrackerConfig("online", "online", wait_s=0.2, jitter_s=0.0), MirroredRun("r", "g", "signal", tmp_path)
+    )
     mirror.log({"step": 0})
-    assert time.monotonic() - began < 0.2  # the run has left its word and is gone
+    assert time.monotonic() - began < 10  # the run has left its word and is gone
     mirror.finish({}, "complete")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert mirror.failure == "TimeoutError: W&B did not come back within 0.9 s"
     stuck.set()
 
@@ -154,7 +160,7 @@ def test_disabled_imports_and_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_online_the_server_has_the_row(server: WandbServer, tmp_path: Path) -> None:
-    mirror = mirror_row(CONFIG, tmp_path)
+    mirror = mirror_row(PATIENT, tmp_path)
     assert mirror.failure is None
     held = server.runs["r1"]
     assert (held.group, held.job_type, held.state, held.project) == ("sweep", "signal", "finished", "causalmix")
@@ -166,44 +172,70 @@ def test_online_the_server_has_the_row(server: WandbServer, tmp_path: Path) -> N
     (file,) = find_wandb_files(tmp_path)
     assert file.with_name(f"{file.name}.synced").exists()  # sync has nothing to do
     # The same run again, resumed: still one run.
-    assert mirror_row(CONFIG, tmp_path).failure is None
+    assert mirror_row(PATIENT, tmp_path).failure is None
     assert list(server.runs) == ["r1"]
     everything = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert KEY.encode() not in everything
 
 
-@pytest.mark.parametrize("fault", ["hang", "429", "drop"])
+def test_every_float_survives_the_way(server: WandbServer, tmp_path: Path) -> None:
+    bits = np.random.default_rng(0).integers(0, 2**64, 400, dtype=np.uint64).view(np.float64)
+    numbers = [*bits[np.isfinite(bits)].tolist(), 5e-324, 1.7976931348623157e308, -0.0, 1e21, 1e-7, 2.0**53, 40.0]
+    row = {f"state.x{i}": number for i, number in enumerate(numbers)}
+    row |= {f"outcome.x{i}": number for i, number in enumerate(numbers)}
+    mirror = Mirror(PATIENT, MirroredRun("r1", "sweep", "signal", tmp_path))
+    mirror.finish(row, "complete")
+    assert mirror.failure is None
+    config, summary = json.loads(server.runs["r1"].config), json.loads(server.runs["r1"].summary)
+    served = WandbRun("r1", "finished", {name: value["value"] for name, value in config.items()}, summary).to_row()
+    on_disk = read_one(tmp_path).to_row()
+    assert len(numbers) > 390
+    for held in (served, on_disk):
+        assert {name: held[name] for name in row} == row
+
+
+@pytest.mark.slow
+def test_a_server_that_was_busy_is_reached_by_a_further_attempt(server: WandbServer, tmp_path: Path) -> None:
+    server.fault = lambda what, n: "500" if what == "RunResumeStatus" and n < 3 else None  # as often as a client asks
+    mirror = mirror_row(PATIENT, tmp_path)
+    assert mirror.failure is None
+    assert server.asked["RunResumeStatus"] == 4
+    assert server.runs["r1"].state == "finished"
+
+
+@pytest.mark.parametrize("fault", ["hang", "429", pytest.param("drop", marks=pytest.mark.slow)])
 def test_without_a_server_the_run_goes_to_disk(server: WandbServer, tmp_path: Path, fault: str) -> None:
     server.fault = lambda _what, _n: fault
     began = time.monotonic()
     mirror = mirror_row(CONFIG, tmp_path / "a")
-    first_s = time.monotonic() - began
-    assert first_s < 2 * CONFIG.wait_s + 2
+    assert time.monotonic() - began < BOUND_S
     assert "causalmix sync" in str(mirror.failure)
     runs = merge_files(read_wandb_files(find_wandb_files(tmp_path / "a")))
     assert [run.to_row()["outcome.avg_dev"] for run in runs] == [100 / 3]
     # The next run of the process does not wait for it again.
-    began = time.monotonic()
+    n_asked = server.asked["RunResumeStatus"]
     mirror = mirror_row(CONFIG, tmp_path / "b", "r2")
-    assert time.monotonic() - began < 3
+    assert server.asked["RunResumeStatus"] == n_asked
     assert "did not answer an earlier run" in str(mirror.failure)
     held = read_one(tmp_path / "b")
     assert (held.state, held.to_row()["outcome.avg_dev"]) == ("finished", 100 / 3)
     assert not server.runs
 
 
-@pytest.mark.parametrize("fault", ["hang", "500"])
+@pytest.mark.parametrize("fault", ["hang", pytest.param("500", marks=pytest.mark.slow)])
 def test_a_server_that_goes_away_in_the_middle_costs_a_bounded_wait(
     server: WandbServer, tmp_path: Path, fault: str
 ) -> None:
     server.fault = lambda what, _n: fault if what == "file_stream" else None
     began = time.monotonic()
     mirror = mirror_row(CONFIG, tmp_path)
-    assert time.monotonic() - began < 2 * CONFIG.wait_s + 2
+    assert time.monotonic() - began < BOUND_S
     assert "in time" in str(mirror.failure)
     (file,) = find_wandb_files(tmp_path)
     assert not file.with_name(f"{file.name}.synced").exists()
     assert read_one(tmp_path).to_row()["outcome.avg_dev"] == 100 / 3  # all of it is on disk
+    assert "earlier run" in str(mirror_row(CONFIG, tmp_path / "next", "r2").failure)
+    assert "r2" not in server.runs  # the next run did not ask again
 
 
 def test_the_clients_process_ends_with_it(server: WandbServer, tmp_path: Path) -> None:

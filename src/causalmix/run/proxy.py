@@ -6,6 +6,7 @@ mixture is drawn, so that X can never be a function of T.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import platform
 import shutil
@@ -95,7 +96,8 @@ def run_proxy(point: Point, run_dir: Path, workshop: Workshop, guard: Guard | No
     """
     config = point.config
     guard = guard or Guard()
-    (run_dir / "log" / "failure.txt").unlink(missing_ok=True)  # of an earlier attempt
+    for name in ("failure.txt", "tracker.txt"):  # of an earlier attempt
+        (run_dir / "log" / name).unlink(missing_ok=True)
     write_text(run_dir / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
     mirror = Mirror(config.tracker, MirroredRun(point.run_id, point.sweep_id, config.cohort, run_dir / "log"))
     diary = Diary()
@@ -103,9 +105,7 @@ def run_proxy(point: Point, run_dir: Path, workshop: Workshop, guard: Guard | No
         row = _do_run(point, run_dir, workshop, mirror, diary, guard)
         record = _make_record(point, diary, "complete", None, row)
         check_outcomes(record)
-    except DiskFullError:
-        raise
-    except LostClaimError:
+    except (DiskFullError, LostClaimError):
         mirror.abandon()
         raise
     except StoppedEarlyError as stop:
@@ -116,11 +116,16 @@ def run_proxy(point: Point, run_dir: Path, workshop: Workshop, guard: Guard | No
         cause = str(error) if isinstance(error, CausalMixError) else f"{type(error).__name__}: {error}"
         write_text(run_dir / "log" / "failure.txt", traceback.format_exc())
         record = _make_record(point, diary, "failed", cause, {})
-    mirror.finish(record.row, record.status, record.cause)
-    if mirror.failure:
-        record.provenance["tracker_failure"] = mirror.failure
     record.provenance.update(guard.describe())
-    guard.publish(run_dir, record)
+    try:
+        guard.publish(run_dir, record)
+    except Exception:
+        mirror.abandon()
+        raise
+    mirror.finish(record.row, record.status, record.cause)  # after the record: nothing waits for W&B
+    if mirror.failure:
+        with contextlib.suppress(OSError):  # a full disk must not undo a run that is complete
+            write_text(run_dir / "log" / "tracker.txt", f"{mirror.failure}\n")
     if record.status == "complete" and config.train.keep_checkpoints != "all":
         shutil.rmtree(run_dir / "checkpoint", ignore_errors=True)  # there to be resumed from alone
     return record
@@ -251,7 +256,8 @@ def _describe_design(
 
 def _describe_point(point: Point, pool: Pool, candidates: CandidatePool) -> dict[str, Any]:
     config = point.config
-    return {
+    arm = {"design.arm.name": name_arm(config)} if config.mixture.kind == "policy" else {}
+    return arm | {
         "run_id": point.run_id,
         "sweep_id": point.sweep_id,
         "cohort": config.cohort,
@@ -266,6 +272,12 @@ def _describe_point(point: Point, pool: Pool, candidates: CandidatePool) -> dict
         "pool.n_documents": int(np.sum(candidates.counts)),
         "model.name": config.model.name,
     }
+
+
+def name_arm(config: Config) -> str:
+    """Name what chose a policy's mixture: the policy, and the estimator where it reads one, so ablations differ."""
+    uses_estimator = config.policy.kind in ("causalmix_a", "causalmix_s")
+    return f"{config.policy.name} by {config.estimator.name}" if uses_estimator else config.policy.name
 
 
 def _make_record(point: Point, diary: Diary, status: str, cause: str | None, row: dict[str, Any]) -> Record:

@@ -54,7 +54,7 @@ def describe_run(run_dir: Path, n_lines: int) -> str:
 def list_logs(run_dir: Path) -> list[Path]:
     """List the logs of a run's last attempt: its own words on its failure first, then its task's."""
     sweep = run_dir.parent.parent
-    logs = [run_dir / "log" / "failure.txt"]
+    logs = [run_dir / "log" / "failure.txt", run_dir / "log" / "tracker.txt"]
     attempts = Claims(sweep / "claims").history(run_dir.name)
     job = str(attempts[-1].get("job", "")) if attempts else ""
     if re.fullmatch(r"\w+", job):  # it stands in a file: never a path

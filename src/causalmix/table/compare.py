@@ -73,7 +73,7 @@ def compare_tables(first: RunsTable, second: RunsTable) -> TableDifference:
             one, two = (None if is_missing(row[run_id].get(column)) else row[run_id].get(column) for row in rows)
             if one != two:
                 cells.append(CellDifference(run_id, column, one, two))
-    reasons = {}
+    reasons: dict[str, str] = {}
     for problem in (*first.problems, *second.problems):
         reasons.setdefault(problem.split(":")[0], problem)
     only = [tuple(sorted(rows[i].keys() - rows[1 - i].keys())) for i in (0, 1)]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from causalmix.errors import TableError, name_some
+from causalmix.table.from_wandb.api import is_wandb, read_wandb
+from causalmix.table.from_wandb.files import find_wandb_files, merge_files, read_wandb_files
+from causalmix.table.from_wandb.page import is_page, read_page
+from causalmix.table.from_wandb.rows import WandbRun, gather
 from causalmix.table.records import read_records
-from causalmix.table.wandb.api import is_wandb, read_wandb
-from causalmix.table.wandb.files import find_wandb_files, merge_files, read_wandb_files
-from causalmix.table.wandb.page import is_page, read_page
-from causalmix.table.wandb.rows import WandbRun, gather
 
 OFFLINE = "offline:"
 
@@ -91,7 +92,7 @@ def _gather(source: str, runs: list[WandbRun], known: bool) -> Read:
 
 
 def _read_file(path: Path, known: bool) -> Read:
-    readers = {".csv": _read_csv, ".parquet": pd.read_parquet}
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": _read_csv, ".parquet": _read_parquet}
     if path.suffix not in readers:
         raise TableError(f"{path}: a runs table ends in .csv or .parquet, or is {ALLOWED}.")
     try:
@@ -103,6 +104,10 @@ def _read_file(path: Path, known: bool) -> Read:
     if doubled:
         raise TableError(f"{path}: columns that stand there twice: {name_some(doubled)}. Keep one of each.")
     return _gather(str(path), read_page(frame), known) if is_page(frame) else _leave_out_unfinished(frame)
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    return pd.read_parquet(path)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

@@ -31,7 +31,7 @@ def make_dashboard(
     runs: Annotated[str | None, typer.Argument(help="Sweep folder, table, wandb:ENTITY/PROJECT?group=SWEEP.")] = None,
     project: Annotated[str | None, typer.Option(help="ENTITY/PROJECT; default: where the runs were mirrored.")] = None,
     spec: Annotated[Path | None, typer.Option(help="YAML that --dry-run printed and you edited, not RUNS.")] = None,
-    arm: Annotated[str, typer.Option(help="Column that tells the policies apart.")] = "design.name",
+    arm: Annotated[str | None, typer.Option(help="Column that tells the policies apart.")] = None,
     reference: Annotated[str, typer.Option(help="Arm that the others are compared with.")] = "equal",
     cohort: Annotated[str | None, typer.Option(help="Show the runs of one cohort.")] = None,
     title: Annotated[str | None, typer.Option(help="Title; default: the sweep.")] = None,

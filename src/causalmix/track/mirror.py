@@ -45,7 +45,8 @@ class Mirror:
 
     Everything that touches W&B happens in a thread of the mirror's own: the run only leaves messages.
     So a server that hangs costs a run nothing while it works, and at its end at most ``2 * wait_s`` for a
-    start and an upload that W&B both drags out (and ``GRACE_S`` for a client that does not keep to that).
+    start and an upload that W&B both drags out (and ``jitter_s``, where the run is over before its turn to
+    start came, and ``GRACE_S`` for a client that does not keep to its limits).
 
     Parameters
     ----------
@@ -96,7 +97,7 @@ class Mirror:
         if self._thread is None:
             return
         self._messages.put(None)
-        limit_s = 2 * self.config.wait_s + GRACE_S
+        limit_s = self.config.jitter_s + 2 * self.config.wait_s + GRACE_S
         self._thread.join(limit_s)
         if self._thread.is_alive():
             self._give_up(TimeoutError(f"W&B did not come back within {limit_s:g} s"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from causalmix.config import TrackerConfig
 from causalmix.errors import TrackerError
-from causalmix.table.wandb.api import is_wandb, parse_query
+from causalmix.table.from_wandb.api import is_wandb, parse_query
 
 
 def read_tracker(run_dir: Path, mode: str = "offline") -> TrackerConfig:

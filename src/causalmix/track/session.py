@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalmix.config import TrackerConfig
-from causalmix.table.wandb.log import read_log
+from causalmix.table.from_wandb.log import read_log
 
 if TYPE_CHECKING:
     from causalmix.track.mirror import MirroredRun
@@ -70,6 +70,7 @@ class Session:
             self.run.finish(exit_code=exit_code)
         except TimeoutError:
             self.failure = "W&B did not take everything in time; `causalmix sync` uploads it"
+            _rest()
             return
         # W&B's process writes the last records after it has answered: killed now, the row would be lost to the file.
         if not _wait_until(lambda: _has_end(file), self.wait_s):
@@ -137,8 +138,7 @@ def open_session(config: TrackerConfig, run: MirroredRun) -> Session:
             except Exception as error:  # no network, no key, no such entity: all the same to the run
                 failure = f"{type(error).__name__}: {' '.join(str(error).split())}"
                 _forget_client()
-        with _lock:
-            _process["rests_until"] = time.monotonic() + REST_S
+        _rest()
         logger.warning("W&B cannot be reached (%s): runs go to disk, `causalmix sync` uploads them", failure)
     failure = f"not online ({failure}); `causalmix sync` uploads it"
     return Session(_open_run(config, run, "offline", config.wait_s), config.wait_s, is_online=False, failure=failure)
@@ -147,6 +147,11 @@ def open_session(config: TrackerConfig, run: MirroredRun) -> Session:
 def _may_ask() -> bool:
     with _lock:
         return time.monotonic() >= _process.get("rests_until", 0.0)
+
+
+def _rest() -> None:
+    with _lock:
+        _process["rests_until"] = time.monotonic() + REST_S
 
 
 def _wait_for_turn(config: TrackerConfig, run_id: str) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from causalmix.errors import CausalMixError, RecordError, TrackerError
+from causalmix.table.from_wandb.files import WandbFile, find_wandb_files, merge_files, read_wandb_files
+from causalmix.table.from_wandb.log import cut_torn_tail
 from causalmix.table.records import read_row
-from causalmix.table.wandb.files import WandbFile, find_wandb_files, merge_files, read_wandb_files
-from causalmix.table.wandb.log import cut_torn_tail
 from causalmix.track.mirror import Mirror, MirroredRun
 from causalmix.track.project import read_tracker
 from causalmix.track.session import is_uploaded
@@ -85,11 +85,14 @@ def sync_sweep(sweep: Path, how: Upload | None = None) -> SyncReport:
     TrackerError
         No sweep folder, or another sync works on it.
     """
+    from tqdm import tqdm
+
     if not (sweep / "runs").is_dir():
         raise TrackerError(f"{sweep}: no sweep folder, for it has no folder 'runs'.")
     with _hold(sweep):
         report, pending = SyncReport(), {}
-        for run_dir in sorted(path for path in (sweep / "runs").iterdir() if path.is_dir()):
+        run_dirs = sorted(path for path in (sweep / "runs").iterdir() if path.is_dir())
+        for run_dir in tqdm(run_dirs, desc="W&B files against records", unit="run", disable=None):
             try:
                 files = _choose_files(run_dir, report)
             except CausalMixError as error:
@@ -163,6 +166,8 @@ def _hold(sweep: Path) -> Iterator[None]:
     with (sweep / "sync.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise TrackerError(f"{sweep}: another sync works on it; wait for it.") from None
+        except OSError:  # file systems without locks: twice uploaded is the same run all the same
+            pass
         yield

@@ -14,6 +14,7 @@ from causalmix.track.dashboard.spec import DashboardSpec, PanelSpec, SectionSpec
 
 SCORE = "outcome.avg_dev"
 UNSEEN = "unseen.avg"
+ARMS = ("design.arm.name", "design.name")
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Choice:
     ----------
     entity, project : str
         The runs' W&B project.
-    arm : str
-        Column that tells the policies apart.
+    arm : str or None
+        Column that tells the policies apart; None: the first of ``ARMS`` that every run has.
     reference : str
         Arm that the others are compared with.
     confidence : float
@@ -37,7 +38,7 @@ class Choice:
 
     entity: str
     project: str
-    arm: str = "design.name"
+    arm: str | None = None
     reference: str = "equal"
     confidence: float = 0.95
     cohort: str | None = None
@@ -58,11 +59,12 @@ def design_dashboard(table: RunsTable, choice: Choice) -> DashboardSpec:
         No such column or cohort.
     """
     frame = _select(table.frame, choice)
-    arms = [str(name) for name in frame[choice.arm].unique()]
-    sections = [_compare_arms(frame, choice), _show_abilities(table, choice), _show_mixtures(table, choice)]
+    arm = _find_arm(frame, choice)
+    arms = [str(name) for name in frame[arm].unique()]
+    sections = [_compare_arms(frame, arm, choice), _show_abilities(table, arm), _show_mixtures(table, arm)]
     if len(arms) < 2:
         sections = []
-    sections += [_show_shares(table), _show_state(table), _show_progress(choice)]
+    sections += [_show_shares(table), _show_state(table), _show_progress(arm)]
     groups = sorted(map(str, frame["sweep_id"].dropna().unique())) if "sweep_id" in frame else []
     return DashboardSpec(
         title=choice.title or f"CausalMix: {', '.join(groups) or choice.project}"[:128],
@@ -71,15 +73,12 @@ def design_dashboard(table: RunsTable, choice: Choice) -> DashboardSpec:
         about=f"{len(frame)} complete runs, {len(arms)} arms; runs table {table.fingerprint}",
         groups=groups,
         cohorts=[choice.cohort] if choice.cohort else [],
-        arm=choice.arm,
+        arm=arm,
         sections=[section for section in sections if section.panels],
     )
 
 
 def _select(frame: pd.DataFrame, choice: Choice) -> pd.DataFrame:
-    if choice.arm not in frame:
-        near = nearest_name(choice.arm, map(str, frame.columns))
-        raise TrackerError(f"--arm {choice.arm}: the runs table has no such column{near}.")
     if choice.cohort is None:
         return frame
     there = sorted(map(str, frame["cohort"].unique())) if "cohort" in frame else []
@@ -88,7 +87,21 @@ def _select(frame: pd.DataFrame, choice: Choice) -> pd.DataFrame:
     return frame[frame["cohort"] == choice.cohort]
 
 
-def _compare_arms(frame: pd.DataFrame, choice: Choice) -> SectionSpec:
+def _find_arm(frame: pd.DataFrame, choice: Choice) -> str:
+    if choice.arm is None:
+        found = next((name for name in ARMS if name in frame and frame[name].notna().all()), None)
+        if found is None:
+            raise TrackerError(
+                f"no column of {name_some(ARMS)} in every run: say with --arm what tells policies apart."
+            )
+        return found
+    if choice.arm not in frame:
+        near = nearest_name(choice.arm, map(str, frame.columns))
+        raise TrackerError(f"--arm {choice.arm}: the runs table has no such column{near}.")
+    return choice.arm
+
+
+def _compare_arms(frame: pd.DataFrame, arm: str, choice: Choice) -> SectionSpec:
     scores = [name for name in (SCORE, UNSEEN) if name in frame]
     return SectionSpec(
         "Which policy trained the better model?",
@@ -98,29 +111,29 @@ def _compare_arms(frame: pd.DataFrame, choice: Choice) -> SectionSpec:
                 "the same seeds: what a seed does to every arm cancels, so these are the numbers to read. "
                 "The whiskers of the bars are one standard error.",
                 "",
-                *to_markdown(tabulate_arms(frame, choice)),
+                *to_markdown(tabulate_arms(frame, arm, choice)),
             ]
         ),
-        [PanelSpec("bars", name, [name], by=choice.arm, spread="stderr", width=24 // len(scores)) for name in scores],
+        [PanelSpec("bars", name, [name], by=arm, spread="stderr", width=24 // len(scores)) for name in scores],
     )
 
 
-def tabulate_arms(frame: pd.DataFrame, choice: Choice) -> list[list[str]]:
+def tabulate_arms(frame: pd.DataFrame, arm: str, choice: Choice) -> list[list[str]]:
     """Compare the arms of a frame in rows of text, the best first, header before.
 
     Replicates of a seed count as one run, their mean. A difference is over the seeds that both arms have.
     """
-    by = [choice.arm, "seed"] if "seed" in frame else [choice.arm, "run_id"]
+    by = [arm, "seed"] if "seed" in frame else [arm, "run_id"]
     scores = frame.groupby(by, observed=True)[SCORE].mean()
     reference = scores.get(choice.reference) if choice.reference in scores.index.get_level_values(0) else None
     rows = []
-    for arm in scores.groupby(level=0).mean().sort_values(ascending=False).index:
-        values = scores[arm]
+    for name in scores.groupby(level=0).mean().sort_values(ascending=False).index:
+        values = scores[name]
         difference = None
-        if reference is not None and arm != choice.reference:
+        if reference is not None and name != choice.reference:
             paired = (values - reference).dropna()
             difference = estimate_mean(paired, choice.confidence) if len(paired) else None
-        rows.append([str(arm), str(len(values)), _spell(estimate_mean(values, choice.confidence)), _spell(difference)])
+        rows.append([str(name), str(len(values)), _spell(estimate_mean(values, choice.confidence)), _spell(difference)])
     return [["arm", "seeds", "AvgDev", f"over {choice.reference}"], *rows]
 
 
@@ -133,15 +146,15 @@ def _spell(estimate: Estimate | None) -> str:
     return f"{estimate.mean:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]{star}"
 
 
-def _show_abilities(table: RunsTable, choice: Choice) -> SectionSpec:
+def _show_abilities(table: RunsTable, arm: str) -> SectionSpec:
     columns = [f"outcome.{name}" for name in table.abilities if f"outcome.{name}" in table.frame]
-    panels = [PanelSpec("bars", name, [name], by=choice.arm, spread="stderr", width=8) for name in columns]
+    panels = [PanelSpec("bars", name, [name], by=arm, spread="stderr", width=8) for name in columns]
     return SectionSpec("Abilities", "What each arm gains and what it pays for that.", panels)
 
 
-def _show_mixtures(table: RunsTable, choice: Choice) -> SectionSpec:
+def _show_mixtures(table: RunsTable, arm: str) -> SectionSpec:
     panels = [
-        PanelSpec("bars", f"share of {domain}", [f"mixture.{domain}"], by=choice.arm, spread="minmax", width=6)
+        PanelSpec("bars", f"share of {domain}", [f"mixture.{domain}"], by=arm, spread="minmax", width=6)
         for domain in table.domains
     ]
     return SectionSpec("Mixtures", "Target shares of the arms; whiskers show the least and the largest.", panels)
@@ -165,10 +178,10 @@ def _show_state(table: RunsTable) -> SectionSpec:
     )
 
 
-def _show_progress(choice: Choice) -> SectionSpec:
+def _show_progress(arm: str) -> SectionSpec:
     panels = [
         PanelSpec("number", "complete runs", [SCORE], width=6),
-        PanelSpec("bars", "wall time of a run, s", ["wall_s"], by=choice.arm, spread="minmax", width=6),
-        PanelSpec("lines", "training loss", ["training/loss"], by=choice.arm, spread="minmax", width=12),
+        PanelSpec("bars", "wall time of a run, s", ["wall_s"], by=arm, spread="minmax", width=6),
+        PanelSpec("lines", "training loss", ["training/loss"], by=arm, spread="minmax", width=12),
     ]
     return SectionSpec("Progress", "Counts are of runs that W&B has; `causalmix status` counts the records.", panels)

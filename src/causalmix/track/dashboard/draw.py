@@ -22,7 +22,7 @@ class FlatKey(str):
     splitting at dots, so a key that does not split is taken whole.
     """
 
-    def split(self, *_: Any, **__: Any) -> list[str]:  # type: ignore[override]
+    def split(self, *_: Any, **__: Any) -> list[str]:
         """Return the key in one piece."""
         return [str(self)]
 

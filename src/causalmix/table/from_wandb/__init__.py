@@ -1,0 +1,1 @@
+"""Runs tables out of W&B: its public API, its files on disk, the CSV that its page saves."""
