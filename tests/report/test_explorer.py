@@ -142,6 +142,7 @@ def test_keys_move_sliders_and_numbers_and_a_button_brings_them_back(browser, re
             page.keyboard.press("ArrowRight")
         expect(gain).not_to_have_text(before[1])
         assert shares.all_inner_texts() != before[0]
+        page.get_by_text("The same from the command line").click()
         command = page.locator("[data-show=overrides]").inner_text()
         assert re.fullmatch(r"'target\.state=\{hes\.code: .*\}'", command)
         page.get_by_role("button", name="Back to the answer above").press("Enter")

@@ -175,7 +175,7 @@ class Page {
   showCommand() {
     const { domains, state } = this.content;
     const parts = [];
-    const spell = (pairs) => `{${pairs.map(([name, value]) => `${name}: ${value}`).join(", ")}}`;
+    const spell = (pairs) => `{${pairs.map(([name, value]) => `${name}: ${Number(value.toPrecision(8))}`).join(", ")}}`;
     const changed = (kind) => this.settings[kind].some((value, i) => value !== this.start[kind][i]);
     const { region } = this.settings;
     if (region === "search") {
