@@ -66,8 +66,8 @@ def draw_candidates(
         aim = (region.solve(theta) if limits is None else solve_constrained(region, theta, limits)).weights
         anchors.append(aim)
     if region.name == "off":
-        room = 1.0 - region.box.floor.sum()
-        drawn = region.box.floor + room * draw_dirichlet(rng, np.ones(len(q)), cfg.n_candidates)
+        room = 1.0 - float(region.box.floor.sum())
+        drawn: Floats = region.box.floor + room * draw_dirichlet(rng, np.ones(len(q)), cfg.n_candidates)
     else:
         centres = [q, np.full(len(q), 1.0 / len(q)), 0.5 * (aim + solve_box(theta, q, region.box)), aim]
         concentrations = np.exp(rng.uniform(np.log(len(q)), np.log(100.0 * len(q)), size=8))
