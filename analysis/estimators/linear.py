@@ -46,11 +46,13 @@ class Basis:
 class LinearEffects(Effects):
     """``theta(x) = A(x) beta``: least squares of the outcome residual on ``z' A(x)``, HC3 covariance.
 
+    A is a :class:`Basis`, or any other function from states (m, d) to (m, p, b).
+
     Least squares is linear in Y: the weighted mean of the abilities' fits is the fit of their weighted mean,
     and the covariance is taken from the residuals of that mean, so abilities may be correlated.
     """
 
-    def __init__(self, roles: Roles, residuals: Residuals, basis: Basis):
+    def __init__(self, roles: Roles, residuals: Residuals, basis: Callable[[Floats], Floats]):
         super().__init__(roles.domains, roles.x_names, roles.coordinates)
         self.basis = basis
         regressors = np.einsum("np,npb->nb", residuals.Z, basis(roles.X))

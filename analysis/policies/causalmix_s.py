@@ -36,7 +36,7 @@ def propose_s(effects: Effects, roles: Roles, target: Target, cfg: PolicyConfig)
         raise AnalysisError(f"policy.n_best={cfg.n_best}: from 1 to policy.n_candidates ({cfg.n_candidates}).")
     theta, q = effects.theta(target.x), target.reference
     limits = read_limits(effects, roles, target)
-    candidates = draw_candidates(np.random.default_rng([cfg.seed, 23]), region, limits, theta, cfg)
+    candidates = draw_candidates(seed_candidates(cfg.seed), region, limits, theta, cfg)
     if not len(candidates):
         what = "region" if limits is None else "region and keeps outcome.constraints"
         return Proposal(q.copy(), notes=(f"No candidate mixture lies in the {what}: the reference is kept.",))
@@ -61,15 +61,17 @@ def draw_candidates(
     fewer than ``n_best`` of the uniform draws keep the caps.
     """
     q = region.reference
-    centres, concentrations = [np.ones(len(q))], np.ones(1)
     anchors = [q]
     if region.name != "off" or limits is not None:
         aim = (region.solve(theta) if limits is None else solve_constrained(region, theta, limits)).weights
         anchors.append(aim)
-    if region.name != "off":
+    if region.name == "off":
+        room = 1.0 - float(region.box.floor.sum())
+        drawn: Floats = region.box.floor + room * draw_dirichlet(rng, np.ones(len(q)), cfg.n_candidates)
+    else:
         centres = [q, np.full(len(q), 1.0 / len(q)), 0.5 * (aim + solve_box(theta, q, region.box)), aim]
         concentrations = np.exp(rng.uniform(np.log(len(q)), np.log(100.0 * len(q)), size=8))
-    drawn = _draw(rng, centres, list(concentrations), cfg.n_candidates, region.box)
+        drawn = _draw(rng, centres, list(concentrations), cfg.n_candidates, region.box)
     anchors = [mixture for mixture in anchors if _holds(mixture, region, limits)]
     kept = _holds(drawn, region, limits)
     inside, drawn = drawn[kept], drawn[~kept]
@@ -81,6 +83,11 @@ def draw_candidates(
         kept = _holds(drawn, region, limits)
         inside, drawn = np.concatenate([inside, drawn[kept]]), drawn[~kept]
     return inside
+
+
+def seed_candidates(seed: int) -> np.random.Generator:
+    """Return the stream that candidates are drawn from."""
+    return np.random.default_rng([seed, 23])
 
 
 def draw_dirichlet(rng: np.random.Generator, shape: Floats, n: int) -> Floats:

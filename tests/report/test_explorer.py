@@ -11,6 +11,7 @@ import pytest
 from analysis.answer import estimate_gain, measure_support
 from analysis.app import analyse_table
 from analysis.policies.causalmix_a import propose_a
+from analysis.policies.causalmix_s import propose_s
 from analysis.report import write_report
 from analysis.report.explorer import build_explorer
 from analysis.report.page import hash_script
@@ -28,6 +29,7 @@ FAMILIES = {
     "process by domain": {"kind": "varying_coefficient_gp", "state": "domain", "surface": False},
     "causal_forest": {"interval": "gp"},
 }
+SLOW = ("varying_coefficient_gp", "process by domain")  # "own_state judged" has a process too
 SETTINGS = """sets => { for (const [id, value] of sets) { const e = document.getElementById(id);
     e.value = value; e.dispatchEvent(new Event('input')); } }"""
 
@@ -69,8 +71,13 @@ def ask_python(analysis, roles, settings, x):
     target = analysis.target
     box = Box(target.domains, np.array(settings["floor"]), np.array(settings["cap"]))
     asked = dataclasses.replace(target, x=x, box=box, reference=project_to_box(target.asked, box))
-    policy = dataclasses.replace(analysis.policy, region=settings["region"], rho=settings["rho"])
-    mixture = propose_a(analysis.effects, roles, asked, policy).weights
+    region, rho = settings["region"], settings["rho"]
+    if region == "search":
+        policy = PolicyConfig(name="s", kind="causalmix_s", region="off", n_candidates=5000, n_best=5, seed=0)
+        mixture = propose_s(analysis.effects, roles, asked, policy).weights
+    else:
+        policy = dataclasses.replace(analysis.policy, region=region, rho=rho)
+        mixture = propose_a(analysis.effects, roles, asked, policy).weights
     gain = estimate_gain(analysis.effects, asked, mixture, analysis.confidence)
     return asked, mixture, gain
 
@@ -84,16 +91,19 @@ def draw_sliders(page, rng):
     return [[name, low + rng.uniform(*part[kind]) * (high - low)] for name, kind, low, high in sliders]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in FAMILIES]
+)
 def test_the_page_and_python_agree_at_random_settings(name, browser, tmp_path):
     analysis, roles = analyse(name)
     path = write_report(analysis, roles, tmp_path / "report.html")
     rng = np.random.default_rng(len(name))
+    choices = ["kl", "search", "off"] if analysis.effects.coordinates.has_level else ["kl", "search"]
     with open_page(browser, path.as_uri()) as page:
         for turn in range(7):
             if turn:  # the first is the report's own answer
                 page.evaluate(SETTINGS, draw_sliders(page, rng))
-                page.check(f"input[value={'off' if turn % 3 == 2 and name != 'linear_dml' else 'kl'}]")
+                page.check(f"input[value={choices[turn % len(choices)]}]")
             settings, found = page.evaluate("[explorer.settings(), explorer.answer()]")
             assert "problem" not in found, found["problem"]
             x = np.array(found["placed"]["x"], dtype=np.float64)
@@ -132,6 +142,7 @@ def test_keys_move_sliders_and_numbers_and_a_button_brings_them_back(browser, re
             page.keyboard.press("ArrowRight")
         expect(gain).not_to_have_text(before[1])
         assert shares.all_inner_texts() != before[0]
+        page.get_by_text("The same from the command line").click()
         command = page.locator("[data-show=overrides]").inner_text()
         assert re.fullmatch(r"'target\.state=\{hes\.code: .*\}'", command)
         page.get_by_role("button", name="Back to the answer above").press("Enter")

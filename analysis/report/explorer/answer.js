@@ -6,6 +6,7 @@ class Explorer {
   constructor(content) {
     this.content = content;
     this.model = makeModel(content.model, content.coordinates, content.support);
+    this.search = { ...content.search, draws: unpackRows(content.search.draws) };
     this.leverage = { ...content.leverage, inverse: unpackRows(content.leverage.inverse) };
   }
 
@@ -17,7 +18,10 @@ class Explorer {
     const reference = projectToBox(this.content.wanted, box);
     const placed = this.model.place(settings.state);
     const { theta, covariance } = this.model.read(placed.x);
-    const mixture = proposeMixture(theta, reference, box, settings.region, settings.rho);
+    const mixture =
+      settings.region === "search"
+        ? searchMixture(this.model, placed.x, covariance, reference, box, this.search)
+        : proposeMixture(theta, reference, box, settings.region, settings.rho);
     const zero = this.nameZero([mixture, reference]);
     if (zero) return { problem: `${zero} gets a share of zero, which has no logarithm: give it a floor above zero.` };
     const gain = this.spread(this.model.gain(placed.x, mixture, reference));

@@ -12,13 +12,16 @@ import numpy as np
 from analysis.checks.check import FAILED
 from analysis.checks.quality import FAR, TargetSupport
 from analysis.leverage import read_leverage
+from analysis.policies.causalmix_s import draw_dirichlet, seed_candidates
 from analysis.report.explorer.models import Unexplorable, describe_effects, pack
 from analysis.result import Analysis
 from analysis.roles import Roles
 
 SCRIPTS = ("numbers.js", "effects.js", "policy.js", "answer.js", "page.js")
-REGIONS = ("kl", "off")  # those whose rule the page knows
+REGIONS = ("kl", "off")  # of CausalMix-A: those whose rule the page knows
+SEARCH = "search"  # CausalMix-S, without a region
 MOST_BYTES = 24_000_000  # a page larger than this takes long to open
+MOST_CANDIDATES = 5_000  # mixtures that CausalMix-S chooses from in the page
 MARGIN = 0.25  # of the runs' range: how far beyond it a slider goes
 
 
@@ -53,8 +56,9 @@ def read_scripts() -> str:
 def build_explorer(analysis: Analysis, roles: Roles) -> Explorer:
     """Describe the answer so that the page can answer for other states, radii and limits by itself.
 
-    The page's policy is CausalMix-A, within the KL region or without one; it is exact where the fit is in
-    closed form, and answers at the runs' own states alone where it is not (forests).
+    The page's policies are CausalMix-A, within the KL region or without one, and CausalMix-S without one, on fewer
+    candidates. It is exact where the fit is in closed form, and answers at the runs' own states alone where it is
+    not (forests).
     """
     try:
         return Explorer(_list_content(analysis, roles))
@@ -81,7 +85,8 @@ def _list_content(analysis: Analysis, roles: Roles) -> dict[str, Any]:
         "floor": target.box.floor.tolist(),
         "cap": target.box.cap.tolist(),
         "region": region if policy.kind == "causalmix_a" and region in regions else "kl",
-        "regions": list(regions),
+        "regions": [*regions, SEARCH],
+        "search": _draw_candidates(analysis),
         "rho": float(policy.rho),
         "is_own": policy.kind == "causalmix_a" and region in regions,
         "policy": policy.name,
@@ -95,6 +100,18 @@ def _list_content(analysis: Analysis, roles: Roles) -> dict[str, Any]:
     if size > MOST_BYTES:
         raise Unexplorable(f"The fit of {roles.n_runs} runs would take {size / 1e6:.0f} MB of this page.")
     return content
+
+
+def _draw_candidates(analysis: Analysis) -> dict[str, Any]:
+    """Draw what CausalMix-S chooses from before the floors are added: the same draws as with so many candidates."""
+    policy = analysis.policy
+    n = min(policy.n_candidates, MOST_CANDIDATES)
+    rng = seed_candidates(policy.seed)
+    return {
+        "draws": pack(draw_dirichlet(rng, np.ones(len(analysis.domains)), n)),
+        "n_best": max(1, policy.n_best * n // policy.n_candidates),
+        "kappa": policy.kappa if policy.kind == "causalmix_s" else 0.0,
+    }
 
 
 def _list_state(analysis: Analysis, roles: Roles) -> list[dict[str, Any]]:

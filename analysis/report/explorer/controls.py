@@ -8,12 +8,17 @@ from typing import Any
 
 N_STEPS = 200  # of a slider from end to end
 
-_WORDS = {"kl": "within a radius of the reference (KL)", "off": "none: shares as the effects alone say"}
+_WORDS = {
+    "kl": "CausalMix-A within a radius of the reference (KL)",
+    "off": "CausalMix-A: shares as the effects alone say",
+    "search": "CausalMix-S: the mean of the best of {n:,} mixtures",
+}
 
 
 def list_controls(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the template needs beside the content: ranges, labels, groups."""
     groups: dict[str, list[dict[str, Any]]] = {}
+    n_candidates = content["search"]["draws"]["shape"][0]
     for place, feature in enumerate(content["state"]):
         slider = make_slider(feature["value"], feature["low"], feature["high"])
         span = slider["max"] - slider["min"]
@@ -23,7 +28,7 @@ def list_controls(content: Mapping[str, Any]) -> dict[str, Any]:
             {**slider, "place": place, "label": feature["label"], "seen": seen}
         )
     return {
-        "regions": [(name, _WORDS[name]) for name in content["regions"]],
+        "regions": [(name, _WORDS[name].format(n=n_candidates)) for name in content["regions"]],
         "rho": make_slider(content["rho"], 0.01, max(2.0, 2 * content["rho"]), 0.01),
         "groups": [{"title": _title(name), "sliders": sliders} for name, sliders in groups.items()],
         "floors": _list_shares(content["domains"]),

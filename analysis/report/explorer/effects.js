@@ -27,6 +27,12 @@ class Model {
     return { estimate: dot(d, theta), variance: Math.max(quadratic(covariance, d), 0) };
   }
 
+  // The outcome of mixtures at a state, up to one constant.
+  predict(x, mixtures) {
+    const { theta } = this.read(x);
+    return mixtures.map((mixture) => dot(embed(mixture, this.offset), theta));
+  }
+
   // Effects on the p coordinates, read as effects on the K logs.
   lift(theta, covariance) {
     const half = this.basis.map((row) => multiply(covariance, row));
@@ -106,6 +112,10 @@ class JudgedModel extends Model {
     return { theta, covariance };
   }
 
+  predict(x, mixtures) {
+    return this.effects.predict(x, mixtures);
+  }
+
   gain(x, mixture, reference) {
     const { estimate } = this.effects.gain(x, mixture, reference);
     const judged = this.judge.gain(x, mixture, reference);
@@ -153,7 +163,21 @@ class ProcessModel extends Model {
         return sum(step.means.map((_, p) => this.raise(step, state, p))) / step.means.length;
       }),
     );
+    solution.weights = this.weighRuns(solution);
     return solution;
+  }
+
+  // How much each run's covariance with the surface adds to the surface's mean: (n,).
+  weighRuns({ inverse, alpha, models, regressors }) {
+    const raised = new Float64Array(alpha.length);
+    for (const { share, rows, mean } of models) {
+      rows.forEach((row, a) => {
+        for (let i = 0; i < raised.length; i += 1) raised[i] += share * mean[a] * regressors[row][i];
+      });
+    }
+    const pulled = multiply(inverse, raised);
+    const whole = sum(models.map((model) => model.share));
+    return alpha.map((value, i) => whole * value - pulled[i]);
   }
 
   // A step at a standardised state, as coordinate p sees it, less its mean over the runs.
@@ -245,9 +269,28 @@ class ProcessModel extends Model {
     });
   }
 
-  read(x) {
+  // The directions of the coordinates, one by one.
+  listDirections() {
     const n = this.basis[0].length;
-    const D = range(n).map((p) => range(n).map((j) => (j === p ? 1 : 0)));
+    return range(n).map((p) => range(n).map((j) => (j === p ? 1 : 0)));
+  }
+
+  predict(x, mixtures) {
+    const { y } = this.content;
+    const slopes = this.answer(x, this.listDirections(), () => null).mean;
+    return mixtures.map((mixture) => {
+      const place = this.locate(mixture);
+      let bent = 0;
+      for (const solution of this.solutions) {
+        if (!solution.surface) continue;
+        for (let i = 0; i < this.Z.length; i += 1) bent += this.bend(solution, place, this.Z[i]) * solution.weights[i];
+      }
+      return dot(place, slopes) + bent * y;
+    });
+  }
+
+  read(x) {
+    const D = this.listDirections();
     const { mean, covariance } = this.answer(x, D, ({ surface }) =>
       surface && { across: (i, j) => surface.across[i][j], own: (i, j) => surface.own[i][j] },
     );

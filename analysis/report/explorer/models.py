@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.estimators.effects import Effects
 from analysis.estimators.judged import JudgedEffects
-from analysis.estimators.linear import LinearEffects
+from analysis.estimators.linear import Basis, LinearEffects
 from analysis.estimators.varying_coefficient_gp import Process, ProcessEffects
 from analysis.roles import Roles
 from analysis.target import Target
@@ -35,8 +35,8 @@ def describe_effects(effects: Effects, roles: Roles, target: Target) -> dict[str
     Unexplorable
         A family whose gains are not ``d' theta`` and that has no closed form.
     """
-    if isinstance(effects, LinearEffects):
-        return _describe_linear(effects)
+    if isinstance(effects, LinearEffects) and isinstance(effects.basis, Basis):
+        return _describe_linear(effects, effects.basis)
     if isinstance(effects, ProcessEffects):
         return _describe_process(effects)
     if isinstance(effects, JudgedEffects):
@@ -62,8 +62,7 @@ def pack_symmetric(matrix: Floats) -> dict[str, Any]:
     return pack(matrix[np.tril_indices(len(matrix))])
 
 
-def _describe_linear(effects: LinearEffects) -> dict[str, Any]:
-    basis = effects.basis
+def _describe_linear(effects: LinearEffects, basis: Basis) -> dict[str, Any]:
     return {
         "kind": "linear",
         "centre": basis.centre.tolist(),

@@ -148,7 +148,7 @@ class Page {
         `The mixture lies outside the runs' mixtures: leverage ${spellNumber(leverage.value)}, 95 % of the runs lie below ${spellNumber(leverage.limit)}.`,
       );
     }
-    if (!effects.some((effect) => effect.estimate > 0)) {
+    if (this.settings.region !== "search" && !effects.some((effect) => effect.estimate > 0)) {
       warnings.push("No domain has a positive effect at this state: the answer is the reference itself.");
     }
     if (gain.estimate < 0) warnings.push("The rule overshoots: a loss is predicted. Take a smaller radius.");
@@ -175,12 +175,17 @@ class Page {
   showCommand() {
     const { domains, state } = this.content;
     const parts = [];
-    const spell = (pairs) => `{${pairs.map(([name, value]) => `${name}: ${value}`).join(", ")}}`;
+    const spell = (pairs) => `{${pairs.map(([name, value]) => `${name}: ${Number(value.toPrecision(8))}`).join(", ")}}`;
     const changed = (kind) => this.settings[kind].some((value, i) => value !== this.start[kind][i]);
-    if (!this.content.is_own || this.settings.region !== this.start.region) {
-      parts.push("policy=causalmix_a", `policy.region=${this.settings.region}`);
+    const { region } = this.settings;
+    if (region === "search") {
+      const { draws, n_best, kappa } = this.content.search;
+      parts.push("policy=causalmix_s", "policy.region=off", `policy.n_candidates=${draws.shape[0]}`);
+      parts.push(`policy.n_best=${n_best}`, `policy.kappa=${kappa}`);
+    } else if (!this.content.is_own || region !== this.start.region) {
+      parts.push("policy=causalmix_a", `policy.region=${region}`);
     }
-    if (this.settings.region === "kl" && this.settings.rho !== this.start.rho) parts.push(`policy.rho=${this.settings.rho}`);
+    if (region === "kl" && this.settings.rho !== this.start.rho) parts.push(`policy.rho=${this.settings.rho}`);
     if (changed("state")) parts.push(`'target.state=${spell(state.map((f, j) => [f.name, this.settings.state[j]]))}'`);
     for (const kind of ["floor", "cap"]) {
       if (changed(kind)) parts.push(`'target.${kind}s=${spell(domains.map((name, k) => [name, this.settings[kind][k]]))}'`);
