@@ -40,8 +40,8 @@ def run_command(application: Callable[[], Any], arguments: Sequence[str]) -> int
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to us; we print them
     given = [quote_wandb(text) for text in arguments[1:]]
     sys.argv = [*arguments[:1], *sort_flags(given)]
-    if set(MULTIRUN) & set(arguments):
-        Hydra.get_mode = lambda *given, **named: None  # composes the whole config to ask what the flag has answered
+    if set(MULTIRUN) & set(arguments):  # get_mode composes the whole config to ask what the flag has answered
+        Hydra.get_mode = lambda *given, **named: None  # type: ignore[method-assign]
     try:
         refuse_sweep_without_multirun(given)
         application()

@@ -40,6 +40,10 @@ class RecordError(CausalMixError, ValueError):
     """A run's record that is damaged, half-written or of another version."""
 
 
+class OtherVersionError(RecordError):
+    """A record that another version wrote: neither read nor overwritten."""
+
+
 class SweepError(CausalMixError, ValueError):
     """A sweep that contradicts what its folder already holds."""
 

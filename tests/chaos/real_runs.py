@@ -35,7 +35,7 @@ N_WORKERS = 2
 LEASE_S = 2.0
 EVERY = 20  # steps between checkpoints
 LENGTH = ["train.n_samples=200", "train.n_epochs=4", f"train.checkpoint_every={EVERY}", "train.log_every=1000"]
-LIFE_S = 1.6  # of a worker at most
+LIFE = 1.5  # of a worker at most, in the time that a run takes in peace on this machine
 LIMIT_S = 1500.0
 OWN_TIMES = ("started_at", "wall_s", "device_s", "git_sha", "sweep_id")
 
@@ -110,7 +110,7 @@ def start(sweep: Path, task: int, is_remote: bool) -> int:
     return pid
 
 
-def hunt(sweep: Path, run_ids: list[str], n_kills: int, rng: random.Random) -> int:
+def hunt(sweep: Path, run_ids: list[str], n_kills: int, rng: random.Random, life_s: float = LIMIT_S) -> int:
     """Work on a sweep until it is complete, under up to ``n_kills`` kills; return how many there were."""
     kills, begun = 0, time.monotonic()
     workers: dict[int, tuple[int, float]] = {}
@@ -120,8 +120,8 @@ def hunt(sweep: Path, run_ids: list[str], n_kills: int, rng: random.Random) -> i
             return kills
         for task in range(N_WORKERS):
             if task not in workers and not is_done:
-                life_s = rng.uniform(0.0, LIFE_S) if kills < n_kills else LIMIT_S
-                workers[task] = (start(sweep, task, is_remote=rng.random() < 0.2), time.monotonic() + life_s)
+                left_s = rng.uniform(0.0, life_s) if kills < n_kills else LIMIT_S
+                workers[task] = (start(sweep, task, is_remote=rng.random() < 0.2), time.monotonic() + left_s)
         time.sleep(0.01)
         for task, (pid, dies_at) in list(workers.items()):
             if time.monotonic() > dies_at and kills < n_kills:
@@ -183,10 +183,12 @@ def chase(
         run_ids = make_sweep(outputs, folder / "quiet", n_runs)
         begun = time.monotonic()
         hunt(folder / "quiet", run_ids, 0, random.Random(seed))
-        say(f"in peace: {time.monotonic() - begun:.1f} s")
+        peace_s = time.monotonic() - begun
+        say(f"in peace: {peace_s:.1f} s")
+        life_s = LIFE * peace_s * N_WORKERS / n_runs
         begun = time.monotonic()
         make_sweep(outputs, folder / "hunted", n_runs)
-        counts.kills = hunt(folder / "hunted", run_ids, n_kills, random.Random(seed))
+        counts.kills = hunt(folder / "hunted", run_ids, n_kills, random.Random(seed), life_s)
         say(f"under fire: {time.monotonic() - begun:.1f} s")
         judge(folder / "hunted", folder / "quiet", run_ids, counts)
     return counts

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from causalmix.files import seal
 from causalmix.run.record import read_record
 from causalmix.sweep.status import read_status
 from causalmix.table.runs import load_runs
@@ -176,6 +177,31 @@ def test_half_written_and_foreign_records_are_redone(sweep: Path, tiny_outputs: 
     after = snapshot(sweep)
     assert {name: after[name] for name in sorted(before)[3:]} == {name: before[name] for name in sorted(before)[3:]}
     assert read_outcomes(sweep) == outcomes  # to the last bit
+
+
+def test_a_record_of_another_version_is_neither_read_nor_overwritten(sweep: Path, tiny_outputs: Path) -> None:
+    path = sorted(sweep.glob("runs/*/record.json"))[0]
+    before = path.read_text()
+    content = json.loads(before)
+    del content["sha256"]
+    later = json.dumps(seal({**content, "format": 2}))
+    path.write_text(later)
+    try:
+        ended = launch_tiny(tiny_outputs, f"sweep_dir={sweep}", f"seed=range({SEEDS})")
+        assert ended.returncode == 2
+        assert "has format 2; this version reads format 1" in ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert path.read_text() == later
+        assert read_status(sweep).by_status["damaged"] == 1
+    finally:
+        path.write_text(before)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tiny_outputs: Path) -> None:
+    ended = launch_tiny(tiny_outputs, "sweep_dir=/proc/nowhere", "seed=range(2)")
+    assert ended.returncode == 2
+    assert "sweep_dir=/proc/nowhere cannot be written" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_second_launch_is_refused_while_one_works(tiny_outputs: Path, tmp_path: Path) -> None:

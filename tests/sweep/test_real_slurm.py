@@ -5,6 +5,7 @@ The cluster is the one of ``SLURM_CONF`` where slurm/up made it, else one that i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from causalmix.errors import SweepError
 from causalmix.run.record import Record, read_record
 from causalmix.sweep import slurm
 from causalmix.sweep.jobs import list_submissions, list_tasks
@@ -58,8 +60,9 @@ def empty_queue(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     yield
     ids = {line for line in slurm.ask("squeue", "--noheader", "--format=%A").split() if line}
     if ids:
-        slurm.ask("scancel", "--signal=KILL", "--full", *ids)
-        slurm.ask("scancel", *ids)
+        for options in (["--signal=KILL", "--full"], []):
+            with contextlib.suppress(SweepError):  # one that has ended in between
+                slurm.ask("scancel", *options, *ids)
         wait_until(lambda: not slurm.ask("squeue", "--noheader").strip())
 
 
@@ -139,7 +142,8 @@ def test_a_sweep_on_slurm_is_the_sweep_on_this_machine(cluster: Path, tiny_outpu
     planned = sweep_on("slurm", tiny_outputs, there, "seed=range(6)", "resources.runs_per_task=2", "plan=true")
     assert "tasks      3 of at most" in planned.stdout
     assert not there.exists()
-    submitted = sweep_on("auto", tiny_outputs, there, "seed=range(6)", "resources.runs_per_task=2")
+    then = "then.analysis={estimator: constant_dml}"
+    submitted = sweep_on("auto", tiny_outputs, there, "seed=range(6)", "resources.runs_per_task=2", then)
     assert "6 to submit" in submitted.stderr
     again = sweep_on("slurm", tiny_outputs, there, "seed=range(6)", "cluster.wait=true")
     assert "0 to submit" in again.stderr
@@ -151,6 +155,9 @@ def test_a_sweep_on_slurm_is_the_sweep_on_this_machine(cluster: Path, tiny_outpu
     assert status.by_status == {"complete": 6}
     assert status.attempts == 6
     assert status.tasks == {}
+    result = wait_until(lambda: (path := there / "analysis/then.json").exists() and json.loads(path.read_text()))
+    assert "runs are too few" in result["said"], "it ran behind the arrays, and the analysis said what it lacks"
+    assert result["said"] == read_status(there).analysis
     for path in there.rglob("*"):
         assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path
 
@@ -222,6 +229,21 @@ def test_a_controller_that_dies_and_comes_back_costs_nothing(
     assert keep_results(record) == undisturbed
     assert len(record.provenance["attempts"]) == 1
     wait_until(lambda: not list_tasks(folder))
+
+
+def test_a_node_daemon_that_dies_and_comes_back_costs_nothing(
+    cluster: Path, tiny_outputs: Path, tmp_path: Path, undisturbed: dict[str, Any]
+) -> None:
+    folder = tmp_path / "sweep"
+    sweep_on("slurm", tiny_outputs, folder, *LONG)
+    wait_until(lambda: trains(folder))
+    os.kill(int((cluster / "pid/slurmd").read_text()), signal.SIGKILL)
+    time.sleep(1)
+    subprocess.run(["slurmd", "-f", cluster / "slurm.conf"], check=True)
+    record = wait_until(lambda: is_complete(folder))
+    assert keep_results(record) == undisturbed
+    wait_until(lambda: not list_tasks(folder))
+    assert read_status(folder).by_status == {"complete": 1}
 
 
 def test_what_is_cancelled_stays_cancelled_and_can_go_on(

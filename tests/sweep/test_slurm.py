@@ -262,6 +262,7 @@ def test_status_tells_who_works(fake: Path, tmp_path: Path) -> None:
     status = read_status(sweep)
     assert status.by_status == {"running": 2, "silent": 1, "unfinished": 6}
     assert status.tasks == {"PENDING": 2}
+    assert "waiting for: Priority (2)" in status.render()
     assert status.attempts == 4
     assert len(list_calls(fake, "squeue")) == 1, "all jobs in one question"
     status = read_status(sweep)

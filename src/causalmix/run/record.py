@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from causalmix.errors import RecordError
+from causalmix.errors import OtherVersionError, RecordError
 from causalmix.files import break_seal, read_json, seal, write_text
 
 FORMAT = 1
@@ -95,14 +95,16 @@ def read_record(run_dir: Path) -> Record | None:
     if not path.exists():
         return None
     content = read_json(path)
+    if isinstance(content, dict):
+        content = break_seal(path, content)  # first: a flipped bit makes no other version
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         given = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise RecordError(
+        raise OtherVersionError(
             f"{path} has format {given!r}; this version reads format {FORMAT}. "
             f"Read it with the version that wrote it, or use another sweep_dir."
         )
     try:
-        record = Record(**break_seal(path, content))
+        record = Record(**content)
     except TypeError as error:  # keys are missing or unknown
         raise RecordError(f"{path} is no record of this version ({error}); delete it and run again") from error
     if record.run_id != run_dir.name:
@@ -111,12 +113,20 @@ def read_record(run_dir: Path) -> Record | None:
 
 
 def is_complete(run_dir: Path) -> bool:
-    """Tell whether a run needs no more work: its record says complete and every outcome is there."""
+    """Tell whether a run needs no more work: its record says complete and every outcome is there.
+
+    Raises
+    ------
+    OtherVersionError
+        Doing such a run again would overwrite what this version cannot read.
+    """
     try:
         record = read_record(run_dir)
         if record is None or record.status != "complete":
             return False
         check_outcomes(record)
+    except OtherVersionError:
+        raise
     except RecordError:
         return False  # a damaged record is redone; `causalmix status` names it
     return True

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from causalmix.errors import SweepError, name_some
-from causalmix.files import fingerprint, read_json, write_json
+from causalmix.files import DiskFullError, fingerprint, read_json, write_json
 from causalmix.sweep.points import PlannedRun
 
 FORMAT = 1
@@ -85,7 +85,14 @@ def open_sweep(outputs: Path, sweep_dir: str | None, runs: list[PlannedRun], swe
     folder, content = find_sweep(outputs, sweep_dir, runs, swept)
     header = folder.path / "sweep.json"
     if not header.exists():
-        write_json(header, content)
+        try:
+            write_json(header, content)
+        except DiskFullError:
+            raise
+        except OSError as error:
+            raise SweepError(
+                f"sweep_dir={folder.path} cannot be written ({error.strerror}); name another folder"
+            ) from error
     return folder
 
 

@@ -7,6 +7,7 @@ and a record that says so, and the exit status asks the batch script to queue th
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import sys
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from causalmix.errors import CausalMixError, LostClaimError, RecordError, RunTimedOutError
+from causalmix.errors import CausalMixError, LostClaimError, RecordError, RunTimedOutError, SweepError
 from causalmix.run.guard import Guard
 from causalmix.run.record import Record, encode_record, is_complete, read_record
 from causalmix.sweep.claims import Claim, Claims
@@ -218,6 +219,8 @@ def main() -> int:
     take_gpu(place.local)
     sweep, name = Path(sys.argv[1]), sys.argv[2]
     try:
+        if not sweep.is_dir():
+            raise SweepError(f"{sweep} is not there on {platform.node()}: it must be shared (see `causalmix doctor`)")
         submission = read_submission(sweep / "jobs" / f"{name}.json")
         entries = read_points(sweep / "points" / submission.points)
         shift = Shift(SweepFolder(sweep, submission.sweep_id), submission, entries, place)

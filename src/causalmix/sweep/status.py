@@ -66,6 +66,8 @@ class SweepStatus:
         Seconds until the rest is done at this rate; None where nobody works on it.
     tasks : dict of str to int, or None
         Tasks on the cluster by state; None where the cluster did not answer.
+    waits : dict of str to int
+        Why tasks are pending, in SLURM's words.
     ended : dict of str to int, or None
         Tasks that ended, by what the accounting says of them; None where the site keeps none.
     gpu_h : float or None
@@ -86,6 +88,7 @@ class SweepStatus:
     rate_h: float | None = None
     left_s: float | None = None
     tasks: dict[str, int] | None = field(default_factory=dict)
+    waits: dict[str, int] = field(default_factory=dict)
     ended: dict[str, int] | None = None
     gpu_h: float | None = None
     analysis: str | None = None
@@ -107,6 +110,8 @@ class SweepStatus:
         for name, states in (("tasks", self.tasks), ("ended tasks", self.ended)):
             if states:
                 lines.append(f"  {name}: " + ", ".join(f"{n} {state.lower()}" for state, n in sorted(states.items())))
+        if self.waits:
+            lines.append("  waiting for: " + ", ".join(f"{reason} ({n})" for reason, n in sorted(self.waits.items())))
         if self.tasks is None:
             lines.append("  tasks: the cluster does not answer")
         if self.gpu_h:
@@ -180,7 +185,9 @@ def ask_cluster(sweep: Path, run_ids: set[str], status: SweepStatus) -> None:
     submissions = list_submissions(sweep)
     status.n_gpus = max(int(submission.resources["gpus"]) for submission in submissions)
     try:
-        status.tasks = dict(Counter(task.state for task in list_tasks(sweep)))
+        tasks = list_tasks(sweep)
+        status.tasks = dict(Counter(task.state for task in tasks))
+        status.waits = dict(Counter(task.reason for task in tasks if task.state == "PENDING"))
     except SweepError:
         status.tasks = None
         return

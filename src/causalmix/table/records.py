@@ -72,9 +72,9 @@ def read_row(folder: Path) -> dict[str, Any]:
         raise RecordError(f"{folder.name}: record.json cannot be read ({error})") from error
     if not isinstance(record, dict):
         raise RecordError(f"{folder.name}: record.json holds a {type(record).__name__}, not an object")
+    record = break_seal(path, record)
     if record.get("format") != RECORD_FORMAT:
         raise RecordError(f"{folder.name}: record.json is of format {record.get('format')!r}, not {RECORD_FORMAT}")
-    record = break_seal(path, record)
     if record.get("run_id") != folder.name:
         raise RecordError(f"{folder.name}: record.json belongs to run {record.get('run_id')!r}")
     if record.get("status") != "complete":

@@ -50,7 +50,8 @@ def check_packages(root: Path) -> Iterator[Finding]:
     if not lock.is_file():
         yield PACKAGES.skip(f"no requirements.lock in {root}")
         return
-    pinned = dict(match.groups() for line in lock.read_text().splitlines() if (match := LOCK_LINE.match(line)))
+    found_lines = (LOCK_LINE.match(line) for line in lock.read_text().splitlines())
+    pinned = {line[1]: line[2] for line in found_lines if line}
     missing, other = [], []
     for name, version in pinned.items():
         try:
