@@ -160,7 +160,7 @@ def test_arrays_with_objects_are_not_unpickled(copied: Path, tmp_path: Path) -> 
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     facts["files"]["scores/raw.npy"] = {"bytes": path.stat().st_size, "sha256": digest}
     (copied / "pool.json").write_text(json.dumps(facts))
-    with pytest.raises(PoolError, match="raw.npy is no array of numbers"):
+    with pytest.raises(PoolError, match=r"raw\.npy is no array of numbers"):
         open_pool(copied)
     assert not (tmp_path / "exploded").exists()
 
