@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from causalmix.config import DedupConfig
 from causalmix.errors import PoolError
-from causalmix.pool.duplicates import choose_bands, compare_pairs, find_pairs, hash_bands, mark_near_duplicates
+from causalmix.pool.duplicates import WEIGHTS, choose_bands, compare_pairs, find_pairs, hash_bands, mark_near_duplicates
 from causalmix.pool.hashing import hash_ids, mark_repeats
 from causalmix.pool.signature import Signer, check_settings
 from causalmix.pool.table import read_column
@@ -99,7 +99,7 @@ def test_bands_find_the_pairs_that_the_library_finds(tmp_path: Path) -> None:
     texts = make_texts(1, 150)
     keys, _ = write_shards(tmp_path, texts, [50, 0, 100])
     pairs = {(int(a), int(b)) for a, b in find_pairs(np.ones(150, dtype=bool), keys)}
-    index, signer, expected = MinHashLSH(threshold=CFG.threshold, num_perm=128), Signer(CFG), set()
+    index, signer, expected = MinHashLSH(threshold=CFG.threshold, num_perm=128, weights=WEIGHTS), Signer(CFG), set()
     for at, text in enumerate(texts):
         own = MinHash(num_perm=128, seed=CFG.seed, hashvalues=signer.sign([text]), scheme="affine32")
         expected |= {(at, earlier) for earlier in index.query(own)}
