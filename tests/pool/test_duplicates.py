@@ -180,7 +180,7 @@ def test_duplicates_are_left_out_and_counted(
 ) -> None:
     cfg = config(folder, dedup=DedupConfig(kind=kind))
     if kind == "near":  # the generated records differ in a number alone, and are short
-        cfg.dedup.ngram, cfg.dedup.threshold = 1, 0.9
+        cfg.dedup.ngram, cfg.dedup.threshold = 1, 0.94
     summary, _ = build(cfg, tmp_path / "root")
     ids = set(read_column(tmp_path / "root" / "documents" / "documents.parquet", "id"))
     assert {"one", "same", "spaces", "near", "role"} - ids == gone
