@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+WEIGHTS = (0.05, 0.95)  # of pairs compared in vain, and of pairs missed
 PAIRS = 20_000  # whose signatures are compared at once
 FNV_PRIME, FNV_START = np.uint64(0x100000001B3), np.uint64(0xCBF29CE484222325)
 
@@ -26,10 +27,14 @@ class Bands:
 
 
 def choose_bands(threshold: float, num_perm: int) -> Bands:
-    """Choose the cut at which the chance of being compared rises most steeply at ``threshold``, as datasketch does."""
+    """Choose the cut by datasketch's criterion: missed pairs weigh 19 times what needless comparisons do.
+
+    A needless comparison costs a microsecond here, since signatures decide. At a threshold of .8 and 128 values
+    the cut is 16 bands of 8: 95% of pairs of similarity .8 are compared, 99% of .85, 6% of .5.
+    """
     from datasketch import MinHashLSH
 
-    index = MinHashLSH(threshold=threshold, num_perm=num_perm)
+    index = MinHashLSH(threshold=threshold, num_perm=num_perm, weights=WEIGHTS)
     return Bands(index.b, index.r)
 
 

@@ -38,7 +38,7 @@ from causalmix.pool.signature import Signer
 from causalmix.pool.sources import Shard, Sources, cut_file
 from causalmix.pool.table import DocumentWriter
 
-ARRAYS = {
+ARRAYS: dict[str, Any] = {
     "ids": HASH_TYPE,
     "texts": HASH_TYPE,
     "keys": np.uint64,

@@ -76,7 +76,7 @@ def build_documents(
             for table in merger.add(task.table, selection.kept[start : start + n_documents]):
                 sampler.look(table)
             start += n_documents
-    domain_ids, references = (values[selection.kept] for values in (selection.domain_ids, selection.is_reference))
+    domain_ids, references = selection.domain_ids[selection.kept], selection.is_reference[selection.kept]
     counts = count_domains(domain_ids, references, selection.domains)
     check_domains(cfg, counts)
     np.save(folder / "domain_ids.npy", domain_ids)

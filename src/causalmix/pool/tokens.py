@@ -71,9 +71,10 @@ def build_tokens(folder: Path, cfg: PoolConfig, root: Path, work: Path | None = 
         for at in range(0, n_groups, GROUPS)
     ]
     waiting = [task for task in tasks if not task.path("json").is_file()]
-    with tqdm(desc="tokenise", unit="doc", total=count_all(root), disable=None if progress else True) as bar:
+    total = count_all(root)
+    with tqdm(desc="tokenise", unit="doc", total=total, disable=None if progress else True) as bar:
         bar.update(sum(read_json(task.path("json"))["n_documents"] for task in tasks if task not in waiting))
-        n_workers = count_workers(cfg.n_workers, len(waiting), bar.total * ROW_BYTES)
+        n_workers = count_workers(cfg.n_workers, len(waiting), total * ROW_BYTES)
         run_tasks(tokenise_part, waiting, n_workers, bar)
     digest, lengths = join_parts(folder, tasks, dtype)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -39,7 +39,7 @@ def count_workers(wanted: int | None, n_tasks: int, n_bytes: int) -> int:
     return max(1, min(wanted or min(len(os.sched_getaffinity(0)), n_bytes // WORTH), n_tasks))
 
 
-def run_tasks(work: Callable[[Task], int], tasks: Sequence[Task], n_workers: int, bar: tqdm[None]) -> None:
+def run_tasks(work: Callable[[Task], int], tasks: Sequence[Task], n_workers: int, bar: tqdm[Any]) -> None:
     """Do every task, in this process or in several; ``work`` returns how far the bar moves.
 
     Parameters
