@@ -96,8 +96,8 @@ def test_what_stages_cannot_do_is_refused(tiny_outputs: Path) -> None:
     plain = compose_tiny(tiny_outputs, "experiment=stages")
     with pytest.raises(ConfigError, match="job=stages needs runs="):
         run_stages(plain, answer_settings)
-    plain = compose_tiny(tiny_outputs, "experiment=stages", "runs=t.csv", "train.n_samples=1")
-    with pytest.raises(ConfigError, match=r"train.n_samples=1: 2 stages cannot be"):
+    plain = compose_tiny(tiny_outputs, "experiment=stages", "runs=t.csv", "train.n_samples=1", "plan=true")
+    with pytest.raises(ConfigError, match=r"train.n_samples=1 cannot be split into stages.n_stages=2; plan=true with"):
         run_stages(plain, answer_settings)
 
 

@@ -84,23 +84,16 @@ def run_stages(plain: Plain, answer: Callable[[dict[str, Any]], Any]) -> StagesR
     ConfigError
         Without ``runs``, or with fewer documents than stages.
     """
-    check_settings(plain)
+    check_stages(plain)
     plain, wanted = copy.deepcopy(plain), plain["stages"]
-    sizes = split_evenly(plain["train"]["n_samples"], wanted["n_stages"])
-    if not plain["runs"]:
-        raise ConfigError("job=stages needs runs=SWEEP-or-table: the runs that the policy is fitted on")
-    if min(sizes) < 1 or plain["plan"]:
-        asked = "plan=true is of one sweep" if plain["plan"] else f"{wanted['n_stages']} stages"
-        raise ConfigError(f"job=stages with train.n_samples={plain['train']['n_samples']}: {asked} cannot be")
-    outputs = Path(plain["outputs"])
-    result = StagesResult(outputs / "stages" / wanted["name"])
-    inputs = Inputs(outputs)
     candidate = plain["pool"]["candidate"]
     if candidate["kind"] == "tilted" and candidate["seed"] is None:  # drawn anew for each run: it has no one state
         candidate["kind"] = "all"
+    result = StagesResult(Path(plain["outputs"]) / "stages" / wanted["name"])
+    inputs = Inputs(Path(plain["outputs"]))
     target = read_json(measure_target(plain, inputs))
     model_dir: Path | None = None
-    for at, n_samples in enumerate(sizes):
+    for at, n_samples in enumerate(split_evenly(plain["train"]["n_samples"], wanted["n_stages"])):
         state_file = result.folder / f"state-{at}.json"
         write_json(state_file, target)
         mixture = _ask(plain, answer, state_file, n_samples, result.folder / f"answer-{at}")
@@ -124,6 +117,26 @@ def run_stages(plain: Plain, answer: Callable[[dict[str, Any]], Any]) -> StagesR
     write_json(result.folder / "stages.json", facts)
     say(f"stages: {result.folder / 'stages.json'}; the model: {model_dir}")
     return result
+
+
+def check_stages(plain: Plain) -> None:
+    """Refuse what stages cannot do, before a pool is prepared.
+
+    Raises
+    ------
+    ConfigError
+    """
+    check_settings(plain)
+    n_samples, n_stages = plain["train"]["n_samples"], plain["stages"]["n_stages"]
+    wrong = []
+    if not plain["runs"]:
+        wrong.append("job=stages needs runs=SWEEP-or-table: the runs that the policy is fitted on")
+    if n_samples < n_stages:
+        wrong.append(f"train.n_samples={n_samples} cannot be split into stages.n_stages={n_stages}")
+    if plain["plan"]:
+        wrong.append("plan=true with job=stages: a plan is of one sweep, and each stage hangs on the one before")
+    if wrong:
+        raise ConfigError("; ".join(wrong))
 
 
 def make_stage(plain: Plain, at: int, n_samples: int, weights: dict[str, float], model_dir: Path | None) -> Plain:
