@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from causalmix.errors import ConfigError, MixtureError
-from causalmix.run.proxy import name_arm
+from causalmix.run.designs import name_arm
 from causalmix.sweep.points import Inputs, plan_runs, to_config
 from causalmix.sweep.settings import check_settings
 from tests.plain import make_plain

@@ -10,10 +10,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from causalmix.table.wandb.api import Patience, parse_query, read_wandb
-from causalmix.table.wandb.files import find_wandb_files, read_wandb_files
-from causalmix.table.wandb.log import BLOCK, cut_torn_tail, read_log
-from causalmix.table.wandb.rows import WandbRun, gather
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner

@@ -68,8 +68,10 @@ def fit_values(kernel: Kernel, points: Points, y: Floats, max_search: int, extra
         return -found[0] + 0.5 * float(strayed @ strayed), -gradient + strayed / sd
 
     bounds = [(centre - 5.0, centre + 5.0) for centre in start]
-    options = {"maxiter": max_search, "ftol": 1e-6}  # thousandths of a nat
-    result = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    # Its tolerance is thousandths of a nat.
+    result = minimize(
+        cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": max_search, "ftol": 1e-6}
+    )
     return np.asarray(result.x)
 
 

@@ -46,8 +46,9 @@ def build_scores(
     It is fitted on reference documents.
     """
     blocks = open_blocks(cfg, root, inputs)
+    truncated: dict[str, int] = {}
     if cfg.scores.given:
-        raw, truncated = load_given(cfg.scores, root), {}
+        raw = load_given(cfg.scores, root)
     else:
         score_shard(cfg, root, blocks, Shard(), progress=progress)
         raw, truncated = blocks.join(read_column(documents_path(root), "id"))

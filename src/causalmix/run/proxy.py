@@ -21,11 +21,9 @@ import yaml
 
 from causalmix.config import Config
 from causalmix.errors import CausalMixError, LostClaimError, RunTimedOutError, StoppedEarlyError
-from causalmix.files import DiskFullError, fingerprint, write_text
-from causalmix.mixture.designs.build import STATE_KINDS, build_design
-from causalmix.mixture.designs.design import Design
-from causalmix.mixture.designs.request import State
+from causalmix.files import DiskFullError, write_text
 from causalmix.run import manifest
+from causalmix.run.designs import build_run_design, describe_design, name_arm
 from causalmix.run.diary import Diary
 from causalmix.run.guard import Guard
 from causalmix.run.metrics import Metrics
@@ -163,7 +161,7 @@ def _do_run(
     else:  # drawn while it trains
         documents = candidates.doc_ids
     row |= {f"design.{name}": float(value) for name, value in draw.parameters.items()}
-    row |= _describe_design(config, design, available, state.by_domain, workshop)
+    row |= describe_design(config, design, available, state.by_domain, workshop)
     row |= state.flat() | measure_controls(pool, candidates)
     mirror.update_config(row)
 
@@ -217,43 +215,6 @@ def _do_run(
     return row | {name: float(value) for name, value in evaluation.outcomes.items()}
 
 
-def build_run_design(config: Config, available: dict[str, int], state: State | None = None) -> Design:
-    """Build the design a run draws its mixture from; submission builds it too, to refuse early.
-
-    Parameters
-    ----------
-    config : Config
-        The run's settings.
-    available : dict of str to int
-        Documents of each domain in the run's candidate pool.
-    state : mapping, optional
-        Feature -> domain -> mean, of the run's candidate pool; at submission nobody has measured it.
-    """
-    total = sum(available.values())
-    return build_design(
-        config.mixture,
-        domains=tuple(available),
-        natural={domain: n / total for domain, n in available.items()},
-        available=available,
-        n_samples=config.train.n_samples,
-        state=state,
-    )
-
-
-def _describe_design(
-    config: Config, design: Design, available: dict[str, int], state: State, workshop: Workshop
-) -> dict[str, float]:
-    """Moments of log T under the design itself: known before any outcome, so e(X) need not be learnt."""
-    if not design.is_random:
-        return {}
-    given = state if config.mixture.kind in STATE_KINDS else None
-    key = fingerprint([asdict(config.mixture), available, config.train.n_samples, given])
-    if key not in workshop.moments:
-        workshop.moments[key] = design.moments(seed=0)
-    columns = workshop.moments[key].name_columns(design.domains)
-    return {f"design.{name}": value for name, value in columns.items()}
-
-
 def _describe_point(point: Point, pool: Pool, candidates: CandidatePool) -> dict[str, Any]:
     config = point.config
     arm = {"design.arm.name": name_arm(config)} if config.mixture.kind == "policy" else {}
@@ -272,12 +233,6 @@ def _describe_point(point: Point, pool: Pool, candidates: CandidatePool) -> dict
         "pool.n_documents": int(np.sum(candidates.counts)),
         "model.name": config.model.name,
     }
-
-
-def name_arm(config: Config) -> str:
-    """Name what chose a policy's mixture: the policy, and the estimator where it reads one, so ablations differ."""
-    uses_estimator = config.policy.kind in ("causalmix_a", "causalmix_s")
-    return f"{config.policy.name} by {config.estimator.name}" if uses_estimator else config.policy.name
 
 
 def _make_record(point: Point, diary: Diary, status: str, cause: str | None, row: dict[str, Any]) -> Record:

@@ -88,7 +88,7 @@ def plan_runs(points: list[dict[str, Any]], inputs: Inputs) -> list[PlannedRun]:
         The first kind of fault found: a pool that cannot be prepared, a mixture that the candidate
         pool cannot give, weights off the simplex, more runs than a design has points.
     """
-    from causalmix.run.proxy import build_run_design
+    from causalmix.run.designs import build_run_design
 
     designs: dict[str, Design] = {}
     seeds: dict[str, set[int]] = {}
