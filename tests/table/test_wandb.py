@@ -24,6 +24,7 @@ from causalmix.table.from_wandb.files import find_wandb_files, read_wandb_files
 from causalmix.table.from_wandb.log import BLOCK, cut_torn_tail, read_log
 from causalmix.table.from_wandb.rows import WandbRun, gather
 from causalmix.table.runs import RunsTable, load_runs, write_table
+from causalmix.table.schema import is_column
 from causalmix.track.session import is_setting
 from tests.sweep_folder import make_row, mirror_offline, tear, write_record
 from tests.tiny import launch
@@ -210,6 +211,17 @@ def test_nested_settings_are_dotted_names() -> None:
     run = WandbRun("a", "finished", {"mixture": {"code": 0.25, "math": 0.75}, "_wandb": {"t": 1}}, {"lr": 1})
     assert run.to_row() == {"mixture.code": 0.25, "mixture.math": 0.75, "run_id": "a", "status": "complete"}
     assert run.to_row(known=False)["lr"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "is_ours"),
+    [
+        *[(name, True) for name in ("mixture.code", "a_family.of_tomorrow", "outcome.math.gsm8k", "seed", "status")],
+        *[(name, False) for name in ("Name", "Job Type", "training/loss", "_step", "_wandb.runtime", "lr", "a.b/c")],
+    ],
+)
+def test_what_is_a_column(name: str, is_ours: bool) -> None:
+    assert is_column(name) is is_ours
 
 
 def test_runs_of_other_projects_are_mapped(server: WandbServer, tmp_path: Path) -> None:
