@@ -17,7 +17,7 @@ from analysis.report.explorer.models import Unexplorable, describe_effects, pack
 from analysis.result import Analysis
 from analysis.roles import Roles
 
-SCRIPTS = ("numbers.js", "effects.js", "policy.js", "answer.js", "page.js")
+SCRIPTS = ("numbers.js", "effects.js", "process.js", "policy.js", "answer.js", "page.js")
 REGIONS = ("kl", "off")  # of CausalMix-A: those whose rule the page knows
 SEARCH = "search"  # CausalMix-S, without a region
 MOST_BYTES = 24_000_000  # a page larger than this takes long to open
