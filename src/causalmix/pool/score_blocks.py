@@ -121,11 +121,9 @@ class ScoreBlocks:
         PoolError
             Naming blocks that are missing or foreign, and ids that are missing, doubled or foreign.
         """
-        strangers = sorted(
-            path.name
-            for path in self.folder.glob("*.parquet")
-            if not path.name.startswith(".") and path not in {self.path(block) for block in range(self.count)}
-        )
+        wanted = {self.path(block).name for block in range(self.count)}
+        found_files = {path.name for path in self.folder.glob("*.parquet") if not path.name.startswith(".")}
+        strangers = sorted(found_files - wanted)
         missing = self.list_missing()
         if missing or strangers:
             faults = [f"{len(missing)} of {self.count} blocks missing ({name_some(missing)})"] if missing else []
