@@ -225,7 +225,8 @@ def compare_whole_run(folder: Path, options: argparse.Namespace) -> dict[str, An
     )
     scored_s = children_s() - started
     theirs = trl["whole_s"] + scored_s
-    print(f"\nwhole run, warm worker: {ours['seconds']:.2f} s of which training {ours['training_s']:.2f}")
+    share = ours["evaluation_s"] / (ours["training_s"] + ours["evaluation_s"])
+    print(f"\nwhole run, warm worker: {ours['seconds']:.2f} s, {share:.0%} of training and evaluation is evaluation")
     print(f"TRL in a fresh process {trl['whole_s']:.1f} s, lm_eval's command line {scored_s:.1f} s")
     print(f"times faster: {theirs / ours['seconds']:.1f}")
     peers = {"trl_s": trl["whole_s"], "lm_eval_s": scored_s}
