@@ -78,11 +78,13 @@ def hunt(sweep: Path, n_kills: int, rng: random.Random, counts: Counts) -> None:
     while workers and time.monotonic() - begun < SWEEP_LIMIT_S:
         time.sleep(0.002)
         for task, prey in list(workers.items()):
-            if time.monotonic() > prey.dies_at and counts.kills < ends_at:
+            has_ended = bool(os.waitpid(prey.pid, os.WNOHANG)[0])
+            if not has_ended and time.monotonic() > prey.dies_at and counts.kills < ends_at:
                 os.kill(prey.pid, signal.SIGKILL)
+                os.waitpid(prey.pid, 0)  # it is dead before it can be counted again
                 counts.kills += 1
-            pid, _ = os.waitpid(prey.pid, os.WNOHANG)
-            if pid:
+                has_ended = True
+            if has_ended:
                 del workers[task]
                 if counts.kills < ends_at or not all(is_complete(sweep / "runs" / name) for name in names):
                     workers[task] = start(sweep, task % 3, rng)

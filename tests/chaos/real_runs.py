@@ -35,7 +35,7 @@ N_WORKERS = 2
 LEASE_S = 2.0
 EVERY = 20  # steps between checkpoints
 LENGTH = ["train.n_samples=200", "train.n_epochs=4", f"train.checkpoint_every={EVERY}", "train.log_every=1000"]
-LIFE = 1.5  # of a worker at most, in the time that a run takes in peace on this machine
+LIFE = 1.0  # of a worker at most, in the time that a run takes in peace on this machine
 LIMIT_S = 1500.0
 OWN_TIMES = ("started_at", "wall_s", "device_s", "git_sha", "sweep_id")
 
@@ -114,8 +114,11 @@ def hunt(sweep: Path, run_ids: list[str], n_kills: int, rng: random.Random, life
     """Work on a sweep until it is complete, under up to ``n_kills`` kills; return how many there were."""
     kills, begun = 0, time.monotonic()
     workers: dict[int, tuple[int, float]] = {}
+    left = set(run_ids)
     while time.monotonic() - begun < LIMIT_S:
-        is_done = all(is_complete(sweep / "runs" / run_id) for run_id in run_ids)
+        if len(workers) < N_WORKERS:  # one has ended
+            left = {run_id for run_id in left if not is_complete(sweep / "runs" / run_id)}
+        is_done = not left
         if is_done and not workers:
             return kills
         for task in range(N_WORKERS):
@@ -125,9 +128,12 @@ def hunt(sweep: Path, run_ids: list[str], n_kills: int, rng: random.Random, life
         time.sleep(0.01)
         for task, (pid, dies_at) in list(workers.items()):
             if time.monotonic() > dies_at and kills < n_kills:
-                os.kill(pid, signal.SIGKILL)
-                kills += 1
-            if os.waitpid(pid, os.WNOHANG)[0]:
+                if not os.waitpid(pid, os.WNOHANG)[0]:  # alive: a kill of the dead is none
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+                    kills += 1
+                del workers[task]
+            elif os.waitpid(pid, os.WNOHANG)[0]:
                 del workers[task]
     for pid, _ in workers.values():
         os.kill(pid, signal.SIGKILL)

@@ -1,10 +1,11 @@
-"""Stop a worker, and a launcher, at every single call that changes a file; then let another one finish.
+"""Stop a worker at every single call that changes a file; then let another one finish.
 
 python -m tests.chaos.stops
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import tempfile
@@ -38,7 +39,8 @@ def stop_worker(how: str, at: int, folder: Path) -> tuple[list[str], Counter[str
     deadline = time.monotonic() + 30
     run_dir = sweep / "runs" / "run0"
     while not is_complete(run_dir) and time.monotonic() < deadline:
-        work(sweep, LEASE_S)
+        with contextlib.redirect_stdout(None):
+            work(sweep, LEASE_S)
     ends = [attempt["ended"] for attempt in Claims(sweep / "claims").history("run0")]
     strays = len(list((sweep / "claims" / "run0").glob("ticket-*")))  # of deaths before the claim: nobody holds them
     lost, twice = not is_complete(run_dir), ends.count("complete") > 1
