@@ -67,6 +67,8 @@ class TrainConfig:
     checkpoint_every: int = 0  # optimiser steps; 0 = none. Never part of a run's identity
     log_every: int = 20  # optimiser steps. Never part of a run's identity
     device: str = "auto"  # auto | cpu | cuda
+    # Speed and memory, never more of a result than its rounding; no part of a run's identity.
+    recompute: bool = False  # keep no activations of a layer, compute them again: a third slower
     lora: LoraConfig = field(default_factory=LoraConfig)
 
 

@@ -14,7 +14,7 @@ _GROUPS = ("model", "mixture", "train", "evaluate")
 _WITHOUT_EFFECT = {
     "model": ("name",),
     "mixture": ("name", "file", "use_candidate"),  # a file's weights are read in at submission
-    "train": ("name", "checkpoint_every", "log_every", "device"),
+    "train": ("name", "checkpoint_every", "log_every", "device", "recompute"),
     "evaluate": ("name", "batch_size"),
 }
 # A kind's own keys alone: a key that another kind reads, or a new one, moves no id.

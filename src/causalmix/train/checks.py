@@ -19,7 +19,7 @@ from causalmix.train.tokens import TokenStore
 if TYPE_CHECKING:
     from causalmix.train.batches import Batch
 
-INCIDENTAL = ("name", "n_samples", "checkpoint_every", "log_every", "device")  # never change a result
+INCIDENTAL = ("name", "n_samples", "checkpoint_every", "log_every", "device", "recompute")  # never change a result
 
 
 def check_settings(cfg: TrainConfig, n_positions: int, n_steps: int | None = None) -> None:

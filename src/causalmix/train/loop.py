@@ -24,7 +24,10 @@ from causalmix.train.checks import check_documents, check_finite, check_settings
 from causalmix.train.device import choose_device
 from causalmix.train.forward import sum_loss
 from causalmix.train.lora import add_lora, merge_lora
-from causalmix.train.schedule import learning_rate, plan_steps, split_rows
+from causalmix.train.ranks import find_ranks
+from causalmix.train.schedule import deal_rows, learning_rate, plan_steps
+from causalmix.train.sharding import call, join, restore_model, shard_model
+from causalmix.train.shards import load_shards, save_shards
 from causalmix.train.tokens import TokenStore
 
 if TYPE_CHECKING:
@@ -78,6 +81,9 @@ def train(
 ) -> TrainResult:
     """Train a model in place on documents of a store.
 
+    Where this process has joined others (:func:`~causalmix.train.ranks.join_ranks`), all of them call with the same
+    arguments and train the model together; each has all of it in the end.
+
     Parameters
     ----------
     model : PreTrainedModel
@@ -119,47 +125,60 @@ def train(
     is_half = model.dtype == torch.bfloat16
     model.to(device=device, dtype=torch.float32 if is_half else None).train()
     adapted = add_lora(model, cfg.lora, seed) if cfg.lora.rank > 0 else None
+    if cfg.recompute:
+        model.activation_checkpointing_enable()
 
     # -- data: every step's rows, known before the first step
     lengths = store.lengths()
     steps = plan_steps(lengths[kept], kept, cfg, seed, n_steps)
     n_total = len(steps)
 
-    # -- optimiser, and what an interrupted training left
-    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    optimizer = make_optimizer(parameters, cfg)
-    state: dict[str, Any] = {"step": 0, "n_tokens": 0, "n_targets": 0, "wall_s": 0.0, "first": [], "last": []}
+    # -- ranks: this one's parts of the model
+    ranks = find_ranks()
     identity = ""
-    if checkpoint_dir is not None:
+    if checkpoint_dir is not None or ranks.size > 1:
         identity = identify(model, store, doc_ids, cfg, seed, n_total)
-        state = load_checkpoint(checkpoint_dir, parameters, optimizer, identity) or state
+    ranks.check_same(identity)
+    parts = shard_model(model, ranks, is_half=is_half)
+
+    # -- optimiser, and what an interrupted training left
+    parameters = {name: p for name, p in parts.named_parameters() if p.requires_grad}
+    optimizer = make_optimizer(parameters, cfg)
+    save, load = (save_shards, load_shards) if ranks.size > 1 else (save_checkpoint, load_checkpoint)
+    state: dict[str, Any] = {"step": 0, "n_tokens": 0, "n_targets": 0, "wall_s": 0.0, "first": [], "last": []}
+    if checkpoint_dir is not None:
+        state = load(checkpoint_dir, parameters, optimizer, identity) or state
     started = time.perf_counter() - state["wall_s"]
     autocast = torch.autocast(device.type, torch.bfloat16) if is_half else contextlib.nullcontext()
 
     bar = tqdm(total=n_total, initial=state["step"], desc="train", unit="step", disable=None if progress else True)
     for step in range(state["step"], n_total):
-        # -- step: gradients of the mean over the target tokens of all passes
-        batches = [build_batch(store, rows, cfg.max_length) for rows in split_rows(steps[step], cfg.rows_per_pass)]
-        n_targets = sum(batch.n_targets for batch in batches)
-        seed_dropout(cfg, seed, step)
+        # -- step: gradients of the mean over the target tokens of all passes of all ranks
+        passes, n_real = deal_rows(steps[step], cfg.rows_per_pass, ranks)
+        batches = [build_batch(store, rows, cfg.max_length) for rows in passes]
+        n_tokens = sum(batch.n_tokens for batch in batches[:n_real])
+        n_tokens, n_targets = ranks.add(n_tokens, sum(batch.n_targets for batch in batches[:n_real]))
+        seed_dropout(cfg, seed, step, ranks.rank)
         loss = 0.0
-        for batch in batches:
+        for at, batch in enumerate(batches):
             with autocast:
-                part = sum_loss(model, batch.to(device)) / n_targets
+                part = call(parts, sum_loss, batch.to(device)) / n_targets
+            part = part if at < n_real else part * 0.0
             part.backward()  # type: ignore[no-untyped-call]
             loss += part.item()
+        (loss,) = ranks.add(loss)
         lr = learning_rate(cfg, step, n_total)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        norm = clip_grad_norm_(parameters.values(), cfg.grad_clip or math.inf, foreach=True).item()
+        norm = join(clip_grad_norm_(parameters.values(), cfg.grad_clip or math.inf, foreach=True)).item()
         check_finite(step, loss, norm, batches)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
         # -- account
         state["step"] = step + 1
-        state["n_tokens"] += sum(batch.n_tokens for batch in batches)
-        state["n_targets"] += n_targets
+        state["n_tokens"] += int(n_tokens)
+        state["n_targets"] += int(n_targets)
         state["wall_s"] = time.perf_counter() - started
         state["first"] = (state["first"] + [loss])[:LOSS_WINDOW]
         state["last"] = (state["last"] + [loss])[-LOSS_WINDOW:]
@@ -170,17 +189,21 @@ def train(
             log({"step": step + 1, "loss": loss, "lr": lr, "grad_norm": norm, **numbers})
 
         # -- checkpoint
-        is_told = should_stop is not None and not is_last and should_stop()
+        is_told = should_stop is not None and not is_last and ranks.agree(should_stop)
         is_due = bool(cfg.checkpoint_every) and (step + 1) % cfg.checkpoint_every == 0
         if checkpoint_dir is not None and (is_due or is_told):
-            save_checkpoint(checkpoint_dir, parameters, optimizer, {**state, "identity": identity})
+            save(checkpoint_dir, parameters, optimizer, {**state, "identity": identity})
         if is_told:
             bar.close()
             raise StoppedEarlyError(f"told to stop after step {step + 1} of {n_total}")
     bar.close()
 
+    optimizer.state.clear()  # the model is about to take more room
+    restore_model(parts, model)
     if adapted is not None:
         merge_lora(adapted)
+    if cfg.recompute:
+        model.activation_checkpointing_disable()
     model.to(dtype=torch.bfloat16 if is_half else None).eval()
     seen = np.array([document for rows in steps for row in rows for document in row])
     n_untargeted = round(len(seen) / len(kept) * (len(doc_ids) - len(kept)))
@@ -207,7 +230,8 @@ def make_optimizer(parameters: dict[str, torch.nn.Parameter], cfg: TrainConfig) 
     return torch.optim.AdamW(kept, lr=cfg.lr_peak, betas=(cfg.beta1, cfg.beta2), fused=True)
 
 
-def seed_dropout(cfg: TrainConfig, seed: int, step: int) -> None:
-    """Make the dropout of a step a function of seed and step, so that resuming needs no generator state."""
+def seed_dropout(cfg: TrainConfig, seed: int, step: int, rank: int) -> None:
+    """Make the dropout of a step a function of seed, step and rank, so that resuming needs no generator state."""
     if cfg.lora.rank > 0 and cfg.lora.dropout > 0:
-        torch.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
+        sequence = np.random.SeedSequence([seed, step], spawn_key=(rank,) if rank else ())
+        torch.manual_seed(int(sequence.generate_state(1)[0]))
