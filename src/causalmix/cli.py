@@ -46,6 +46,14 @@ def compose_config(overrides: list[str] | None) -> dict[str, Any]:
         return resolve(compose("config", overrides=list(overrides or [])))
 
 
+def compose_bare(overrides: list[str] | None) -> dict[str, Any]:
+    """Compose a config whose mixture is not asked for: a policy's is not fitted."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("policy_weights", lambda: None, replace=True)
+    return compose_config(overrides)
+
+
 def find_conf() -> Path:
     """Find ``conf/``: in the working folder, else beside the source tree."""
     for folder in (Path.cwd() / "conf", Path(__file__).resolve().parents[2] / "conf"):
@@ -124,6 +132,21 @@ def show_status(
         if not watch or status.by_status.get("complete", 0) >= status.asked:
             return
         time.sleep(5)
+
+
+@app.command("estimate")
+def estimate_costs(
+    overrides: Overrides = None,
+    tokens_per_document: Annotated[float | None, typer.Option(help="Mean; default: train.max_length.")] = None,
+    n_runs: Annotated[int, typer.Option(help="Runs to add up.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Estimate memory and time of a run from its model's shapes alone: docs/bigger_models.md has the formulas."""
+    from causalmix.run.estimate import estimate_run
+    from causalmix.sweep.points import to_config
+
+    estimate = estimate_run(to_config(compose_bare(overrides)), tokens_per_document)
+    typer.echo(json.dumps(estimate.to_plain(), indent=1) if as_json else "\n".join(estimate.describe(n_runs)))
 
 
 @app.command("cancel")

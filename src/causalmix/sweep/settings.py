@@ -33,6 +33,8 @@ LEAST = {
     "resources.threads_per_worker": 1,
     "resources.timeout_min": 1,
     "resources.gpus": 0,
+    "resources.nodes": 1,
+    "resources.ranks": 1,
     "resources.cpus": 1,
     "resources.time_min": 1,
     "resources.runs_per_task": 1,
