@@ -7,12 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from causalmix.run.record import Record, write_record
 
 
 def never() -> bool:
     """Tell a run to go on."""
     return False
+
+
+def tell_nobody(documents: NDArray[np.int64]) -> None:
+    """Train alone."""
 
 
 def no_facts() -> dict[str, Any]:
@@ -35,9 +42,12 @@ class Guard:
         Facts for the record's provenance, asked at its end.
     can_resume : bool
         Keep what is needed to go on from a checkpoint.
+    announce : callable
+        Told the documents of the run, in order, before it is trained: other ranks train them too.
     """
 
     should_stop: Callable[[], bool] = never
     publish: Callable[[Path, Record], None] = write_record
     describe: Callable[[], dict[str, Any]] = field(default=no_facts)
     can_resume: bool = False
+    announce: Callable[[NDArray[np.int64]], None] = tell_nobody

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -70,13 +71,13 @@ class Ranks:
         """Hand the first rank's text to all; the text of the others is not looked at."""
         if self.size == 1:
             return text
-        content = torch.tensor(list(text.encode()) if self.is_first else [], dtype=torch.uint8)
+        content = torch.from_numpy(np.frombuffer(text.encode(), dtype=np.uint8).copy())
         length = torch.tensor([len(content)])
         dist.broadcast(length, 0)
         if not self.is_first:
             content = torch.empty(int(length), dtype=torch.uint8)
         dist.broadcast(content, 0)
-        return bytes(content.tolist()).decode()
+        return content.numpy().tobytes().decode()
 
     def gather(self, text: str) -> list[str]:
         """List every rank's text, which must be ASCII of one length."""
