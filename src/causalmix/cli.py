@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -147,6 +148,28 @@ def estimate_costs(
 
     estimate = estimate_run(to_config(compose_bare(overrides)), tokens_per_document)
     typer.echo(json.dumps(estimate.to_plain(), indent=1) if as_json else "\n".join(estimate.describe(n_runs)))
+
+
+@app.command("prefetch")
+def prefetch_inputs(
+    overrides: Overrides = None,
+    check: Annotated[bool, typer.Option("--check", help="Fetch nothing: name what is not in the caches.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch what a config needs from the Hub: models, tokenizers, datasets, tasks; for nodes without internet."""
+    if check:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported
+    from causalmix.run.prefetch import list_needs, obtain_all, refuse_missing
+
+    found = []
+    for one in obtain_all(list_needs(compose_bare(overrides)), offline=check):
+        found.append(one)
+        if not as_json:
+            said = "here" if one.cause is None else f"MISSING: {one.cause}"
+            typer.echo(f"{one.need.kind:9} {one.need.path} ({one.need.key}): {said}")
+    if as_json:
+        typer.echo(json.dumps([one.to_plain() for one in found], indent=1))
+    refuse_missing(found, overrides or [], offline=check)
 
 
 @app.command("cancel")

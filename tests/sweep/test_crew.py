@@ -66,7 +66,7 @@ def test_ranks_that_do_not_fit_their_nodes_are_refused(tmp_path: Path, overrides
 
 def test_another_number_of_processes_is_refused() -> None:
     assert join_crew({"ranks": 1}, 0, 4) is None
-    with pytest.raises(SweepError, match="resources.ranks=4, but SLURM started 2 processes"):
+    with pytest.raises(SweepError, match=r"resources\.ranks=4, but SLURM started 2 processes"):
         join_crew({"ranks": 4}, 0, 2)
 
 
