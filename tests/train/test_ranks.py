@@ -83,6 +83,7 @@ def assert_close(found: dict[str, Any], wanted: dict[str, Any], tolerance: float
         assert found["sums"][name] == pytest.approx(total, rel=max(tolerance, 1e-4)), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(KINDS))
 @pytest.mark.parametrize("size", ["two", "four"])
 def test_losses_are_those_of_one_process(kind: str, size: str, request: pytest.FixtureRequest) -> None:
@@ -96,6 +97,7 @@ def test_recomputing_changes_nothing() -> None:
     assert do_job(RECOMPUTED)["losses"] == pytest.approx(do_job(FULL)["losses"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_any_number_of_ranks_goes_on_where_another_stopped(
     two: dict[str, dict[str, Any]], four: dict[str, dict[str, Any]], folder: Path
 ) -> None:
@@ -112,20 +114,24 @@ def test_any_number_of_ranks_goes_on_where_another_stopped(
     assert_close(adapted, do_job(ADAPTED))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_ranks_is_safetensors_and_json(four: dict[str, dict[str, Any]], folder: Path) -> None:
     (step,) = (folder / "four").iterdir()
     assert {file.suffix for file in step.iterdir()} == {".safetensors", ".json"}
     assert json.loads((step / "state.json").read_text())["n_ranks"] == 4
 
 
+@pytest.mark.slow
 def test_ranks_that_hold_different_things_are_refused(two: dict[str, dict[str, Any]]) -> None:
     assert "Ranks [1] of 2 would train something else" in two["different"]["error"]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_training_is_refused_by_all(two: dict[str, dict[str, Any]]) -> None:
     assert "checkpoint of another training" in two["other"]["error"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["flipped", "missing"])
 def test_a_damaged_part_is_refused(four: dict[str, dict[str, Any]], folder: Path, tmp_path: Path, what: str) -> None:
     shutil.copytree(folder / "four", tmp_path / "copy")

@@ -55,7 +55,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 
 
 def sketch_model(cfg: ModelConfig, vocab_size: int) -> PreTrainedModel:
-    """Build a model without weights: every shape, on torch's meta device.
+    """Build a model without weights: every shape, on torch's meta device. One of our own is small, and built.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def sketch_model(cfg: ModelConfig, vocab_size: int) -> PreTrainedModel:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     if cfg.source == "config":
-        return build_model(cfg, vocab_size, seed=0).to("meta")
+        return build_model(cfg, vocab_size, seed=0)
     config = _read_config(cfg)
     if config is None:
         known = dict(ARCHITECTURES.get(cfg.path or "", {}))
