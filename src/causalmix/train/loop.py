@@ -156,8 +156,8 @@ def train(
         # -- step: gradients of the mean over the target tokens of all passes of all ranks
         passes, n_real = deal_rows(steps[step], cfg.rows_per_pass, ranks)
         batches = [build_batch(store, rows, cfg.max_length) for rows in passes]
-        n_tokens = sum(batch.n_tokens for batch in batches[:n_real])
-        n_tokens, n_targets = ranks.add(n_tokens, sum(batch.n_targets for batch in batches[:n_real]))
+        real = batches[:n_real]
+        n_tokens, n_targets = ranks.add(sum(b.n_tokens for b in real), sum(b.n_targets for b in real))
         seed_dropout(cfg, seed, step, ranks.rank)
         loss = 0.0
         for at, batch in enumerate(batches):

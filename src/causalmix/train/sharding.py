@@ -51,14 +51,14 @@ def shard_model(model: PreTrainedModel, ranks: Ranks, *, is_half: bool) -> PreTr
     half = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     for layer in parts.get_decoder().layers:
         # The matrices, not the layer: whoever calls them one by one finds them whole too.
-        matrices = [module for module in layer.modules() if isinstance(module, torch.nn.Linear)]
+        matrices: list[torch.nn.Module] = [m for m in layer.modules() if isinstance(m, torch.nn.Linear)]
         fully_shard(matrices, mesh=mesh, mp_policy=half if is_half else MixedPrecisionPolicy())
     fully_shard(parts, mesh=mesh)
     for module in parts.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)  # losses are divided by the targets of all ranks already
             module.set_force_sum_reduction_for_comms(True)
-    parts.forward = types.MethodType(_run, parts)  # type: ignore[method-assign]
+    parts.forward = types.MethodType(_run, parts)
     for parameter in model.parameters():
         parameter.data = parameter.data.new_empty(0)
     return parts
@@ -68,7 +68,8 @@ def call(model: PreTrainedModel, function: Callable[..., torch.Tensor], *argumen
     """Compute ``function(model, *arguments)``, with the weights brought together where the model is in parts."""
     if not isinstance(model, FSDPModule):
         return function(model, *arguments)
-    return torch.as_tensor(model(function, *arguments))
+    whole: Any = model
+    return torch.as_tensor(whole(function, *arguments))
 
 
 def restore_model(parts: PreTrainedModel, model: PreTrainedModel) -> None:

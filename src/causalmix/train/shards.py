@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from causalmix.errors import TrainError
 from causalmix.files import sync
@@ -44,7 +45,7 @@ def save_shards(
         temporary.mkdir(parents=True)
     ranks.wait()
     tensors = _name_tensors(parameters, optimizer)
-    dcp.save(tensors, storage_writer=HuggingFaceStorageWriter(str(temporary), save_distributed=True))
+    save(tensors, storage_writer=HuggingFaceStorageWriter(str(temporary), save_distributed=True))
     own = next(iter(temporary.glob(f"shard-{ranks.rank + 1:05d}-*.safetensors")), None)
     digests = ranks.gather(hash_file(own) if own else NO_FILE)
     if ranks.is_first:
@@ -123,7 +124,7 @@ def _read_tensors(
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)  # one rank
-            dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(newest)), no_dist=ranks.size == 1)
+            load(tensors, storage_reader=HuggingFaceStorageReader(str(newest)), no_dist=ranks.size == 1)
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise make_damaged(newest, f"{type(error).__name__}: {error}") from error
 
