@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalmix.run.guard import Guard
-from causalmix.run.proxy import Point, find_checkpoints, spawn_integer
+from causalmix.run.proxy import Point, spawn_integer
 from causalmix.run.workshop import Workshop
 
 
@@ -36,6 +36,6 @@ def follow_run(point: Point, run_dir: Path, workshop: Workshop, documents: NDArr
         documents,
         config.train,
         seed=spawn_integer(config, "training"),
-        checkpoint_dir=find_checkpoints(config, run_dir, guard),
+        checkpoint_dir=guard.find_checkpoints(config.train, run_dir),
         should_stop=guard.should_stop,
     )

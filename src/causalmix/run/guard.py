@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from causalmix.config import TrainConfig
 from causalmix.run.record import Record, write_record
 
 
@@ -51,3 +52,7 @@ class Guard:
     describe: Callable[[], dict[str, Any]] = field(default=no_facts)
     can_resume: bool = False
     announce: Callable[[NDArray[np.int64]], None] = tell_nobody
+
+    def find_checkpoints(self, train: TrainConfig, run_dir: Path) -> Path | None:
+        """Name the folder of a run's checkpoints; None where it keeps none."""
+        return run_dir / "checkpoint" if train.checkpoint_every or self.can_resume else None

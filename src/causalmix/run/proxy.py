@@ -181,7 +181,7 @@ def _do_run(
             documents,
             config.train,
             seed=spawn_integer(config, "training"),
-            checkpoint_dir=find_checkpoints(config, run_dir, guard),
+            checkpoint_dir=guard.find_checkpoints(config.train, run_dir),
             log=log,
             should_stop=guard.should_stop,
         )
@@ -198,11 +198,6 @@ def _do_run(
         "train.loss_last": float(result.loss_last),
     }
     return row | {name: float(value) for name, value in evaluation.outcomes.items()}
-
-
-def find_checkpoints(config: Config, run_dir: Path, guard: Guard) -> Path | None:
-    """Name the folder of a run's checkpoints; None where it keeps none."""
-    return run_dir / "checkpoint" if config.train.checkpoint_every or guard.can_resume else None
 
 
 def build_run_design(config: Config, available: dict[str, int], state: State | None = None) -> Design:
