@@ -22,6 +22,7 @@ from causalmix.config import AnalysisConfig
 from causalmix.errors import ConfigError
 from causalmix.files import fingerprint
 
+FITTED_WITH = ("runs", "estimator", "outcome", "allow_failed_checks")
 TABLES_KEPT = 6  # a study asks of a few estimators in turn, at every target
 _tables: dict[str, FittedTable] = {}
 _weights: dict[str, dict[str, float]] = {}  # 512 points of one policy are one fit
@@ -81,7 +82,8 @@ def find_policy_weights(config: dict[str, Any], measure: Callable[[], Path]) -> 
     Parameters
     ----------
     config : dict
-        Resolved launch config: ``runs``, ``policy``, ``estimator``, ``target``, ``pool``, ``train``, ``mixture``.
+        Resolved launch config: ``runs``, ``policy``, ``estimator``, ``target``, ``outcome``,
+        ``allow_failed_checks``, ``pool``, ``train``, ``mixture``.
     measure : callable
         Measures the pool that the launch is for and returns its ``state.json``; asked once a pool,
         and only where ``target`` has no state.
@@ -99,7 +101,7 @@ def find_policy_weights(config: dict[str, Any], measure: Callable[[], Path]) -> 
     """
     if not config["runs"]:
         raise ConfigError("mixture=policy needs runs=SWEEP-or-table: the runs that the policy is fitted on")
-    asked = {name: config[name] for name in ("runs", "estimator", "policy", "target", "pool", "outputs")}
+    asked = {name: config[name] for name in (*FITTED_WITH, "policy", "target", "pool", "outputs")}
     key = fingerprint([asked, config["train"]["n_samples"], config["mixture"]["use_candidate"]])
     if key not in _weights:
         _weights[key] = _fit_policy_weights(config, measure)
@@ -113,8 +115,7 @@ def _fit_policy_weights(config: dict[str, Any], measure: Callable[[], Path]) -> 
     if target["n_samples"] is None:
         target["n_samples"] = config["train"]["n_samples"]
     settings = {
-        "runs": config["runs"],
-        "estimator": config["estimator"],
+        **{name: config[name] for name in FITTED_WITH},
         "policy": config["policy"],
         "target": target,
         "n_refits": 0,

@@ -13,7 +13,8 @@ from analysis.estimators.gp.evidence import Solved, cross_effects, fit_values, s
 from analysis.estimators.gp.kernel import SMOOTHNESS, Kernel, Points
 from analysis.estimators.gp.search import KEPT, StepModel, list_parents, make_gram, search_steps, solve_steps
 from analysis.estimators.gp.steps import Steps, nest_steps, propose_steps
-from analysis.estimators.linear import count_polynomial, find_own_columns, has_own_columns, make_polynomial
+from analysis.estimators.gp.units import Scale, standardise
+from analysis.estimators.linear import find_own_columns, has_own_columns
 from analysis.estimators.nuisances import Residuals
 from analysis.roles import Roles
 from causalmix.config import EstimatorConfig
@@ -23,17 +24,6 @@ Floats = NDArray[np.float64]
 
 N_SEARCHED = 512  # runs that hyper-parameters are searched on; the posterior sees all
 STEP_SCALES = (0.3, 1.0, 3.0)  # variance of a step, times that of the effects without steps
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Units of the process: ``(X - centre) / spread``, ``(Z - level) / z``, outcomes over ``y``."""
-
-    centre: Floats
-    spread: Floats
-    level: Floats
-    z: float
-    y: float
 
 
 @dataclass(frozen=True)
@@ -79,6 +69,7 @@ class ProcessEffects(Effects):
         slope: Floats = np.asarray(np.linalg.pinv(points.Z, rcond=1e-8).T, dtype=np.float64)
         self._slopes = Question(eye, points.Z, slope) if kernel.has_surface else no_surface
         self._own = no_surface
+        self._bends = [self._bend(process, self._slopes) for process in processes]
         self._answers: dict[bytes, tuple[Floats, Floats]] = {}
 
     def thetas(self, X: Floats) -> Floats:
@@ -152,7 +143,13 @@ class ProcessEffects(Effects):
     def _answer(self, x: Floats, question: Question) -> tuple[Floats, Floats]:
         """Return the mean (A, J) of every outcome's functionals and the covariance (J, J) of the weighted mean's."""
         state = (x - self._scale.centre) / self._scale.spread
-        parts = [part for process in self._processes for part in self._answer_process(process, state, question)]
+        # The slopes' part of the surface is the same at every state.
+        bends = self._bends if question is self._slopes else [self._bend(each, question) for each in self._processes]
+        parts = [
+            part
+            for process, bend in zip(self._processes, bends)
+            for part in self._answer_process(process, state, question, bend)
+        ]
         means, covariances = (np.stack(part) for part in zip(*parts))
         mean = np.einsum("m,maj->aj", self._shares, means)
         whole = np.einsum("a,maj->mj", self._weights, means - mean)
@@ -160,12 +157,20 @@ class ProcessEffects(Effects):
         covariance += np.einsum("m,mi,mj->ij", self._shares, whole, whole)
         return mean * self._scale.y, covariance * self._scale.y**2
 
-    def _answer_process(self, process: Process, state: Floats, question: Question) -> list[tuple[Floats, Floats]]:
+    def _bend(self, process: Process, question: Question) -> tuple[Floats, Floats]:
+        """Return the surface's covariance of the functionals with the runs (n, J), and among themselves (J, J)."""
+        n_asked = question.D.shape[1]
+        if not len(question.U):
+            return np.zeros((len(self._points.Z), n_asked)), np.zeros((n_asked, n_asked))
+        across = self.kernel.surface(process.values, self._points.Z, question.U) @ question.S
+        return across, question.S.T @ self.kernel.surface(process.values, question.U, question.U) @ question.S
+
+    def _answer_process(
+        self, process: Process, state: Floats, question: Question, bend: tuple[Floats, Floats]
+    ) -> list[tuple[Floats, Floats]]:
         own, across = cross_effects(self.kernel, process.values, self._points, state)
-        prior, across = question.D.T @ (own[:, None] * question.D), across @ question.D
-        if len(question.U):
-            across = across + self.kernel.surface(process.values, self._points.Z, question.U) @ question.S
-            prior = prior + question.S.T @ self.kernel.surface(process.values, question.U, question.U) @ question.S
+        prior = question.D.T @ (own[:, None] * question.D) + bend[1]
+        across = across @ question.D + bend[0]
         mean = (across.T @ process.solved.alpha).T  # (A, J)
         covariance = prior - across.T @ process.solved.inverse @ across
         h = self.steps.evaluate(state[None, :])[0]  # (C, p)
@@ -208,7 +213,7 @@ def fit_process(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: 
             f"estimator.smoothness={cfg.smoothness}{nearest_name(cfg.smoothness, SMOOTHNESS)}; "
             f"allowed: {', '.join(SMOOTHNESS)}."
         )
-    points, outcomes, scale = _standardise(roles, residuals)
+    points, outcomes, scale = standardise(roles, residuals)
     columns = _choose_columns(roles, points.R.shape[1])
     kernel = Kernel(columns, cfg.smoothness, cfg.surface)
     y = outcomes @ roles.outcome_weights
@@ -260,29 +265,6 @@ def _drop_unlikely(processes: list[Process]) -> list[Process]:
     top = max(model.log_posterior for process in processes for model in process.models)
     likely = [[model for model in process.models if model.log_posterior > top + np.log(KEPT)] for process in processes]
     return [dataclasses.replace(process, models=tuple(kept)) for process, kept in zip(processes, likely) if kept]
-
-
-def _standardise(roles: Roles, residuals: Residuals) -> tuple[Points, Floats, Scale]:
-    spread = roles.X.std(axis=0)
-    spread = np.where(spread > 0, spread, 1.0)
-    centre = roles.X.mean(axis=0)
-    R = residuals.Z if roles.design_mean is not None or roles.randomised else _centre_smoothly(roles)
-    z = float(R.std()) or 1.0
-    y = float(roles.Y.std()) or 1.0
-    level = roles.Z.mean(axis=0)
-    points = Points((roles.X - centre) / spread, R / z, (roles.Z - level) / z)
-    return points, (roles.outcomes - roles.outcomes.mean(axis=0)) / y, Scale(centre, spread, level, z, y)
-
-
-def _centre_smoothly(roles: Roles) -> Floats:
-    """Subtract a quadratic of the state from Z, fitted on all runs.
-
-    Any function of the state alone may be subtracted: ``theta(x)' e(x)`` is a function of the state too, and g
-    takes it up. A cross-fitted mean differs from fold to fold, which is noise in the regressors.
-    """
-    degree = 2 if roles.n_runs > 4 * count_polynomial(roles.X.shape[1], 2) else 1
-    phi = make_polynomial(roles.X, degree)(roles.X)
-    return np.asarray(roles.Z - phi @ np.linalg.lstsq(phi, roles.Z, rcond=None)[0])
 
 
 def _choose_columns(roles: Roles, n_coordinates: int) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -44,6 +45,14 @@ def compose_config(overrides: list[str] | None) -> dict[str, Any]:
     Plugins.instance().register(CausalMixSweeper)
     with initialize_config_dir(str(folder), version_base="1.3"):
         return resolve(compose("config", overrides=list(overrides or [])))
+
+
+def compose_bare(overrides: list[str] | None) -> dict[str, Any]:
+    """Compose a config whose mixture is not asked for: a policy's is not fitted."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("policy_weights", lambda: None, replace=True)
+    return compose_config(overrides)
 
 
 def find_conf() -> Path:
@@ -124,6 +133,43 @@ def show_status(
         if not watch or status.by_status.get("complete", 0) >= status.asked:
             return
         time.sleep(5)
+
+
+@app.command("estimate")
+def estimate_costs(
+    overrides: Overrides = None,
+    tokens_per_document: Annotated[float | None, typer.Option(help="Mean; default: train.max_length.")] = None,
+    n_runs: Annotated[int, typer.Option(help="Runs to add up.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Estimate memory and time of a run from its model's shapes alone: docs/bigger_models.md has the formulas."""
+    from causalmix.run.estimate import estimate_run
+    from causalmix.sweep.points import to_config
+
+    estimate = estimate_run(to_config(compose_bare(overrides)), tokens_per_document)
+    typer.echo(json.dumps(estimate.to_plain(), indent=1) if as_json else "\n".join(estimate.describe(n_runs)))
+
+
+@app.command("prefetch")
+def prefetch_inputs(
+    overrides: Overrides = None,
+    check: Annotated[bool, typer.Option("--check", help="Fetch nothing: name what is not in the caches.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch what a config needs from the Hub: models, tokenizers, datasets, tasks; for nodes without internet."""
+    if check:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported
+    from causalmix.run.prefetch import list_needs, obtain_all, refuse_missing
+
+    found = []
+    for one in obtain_all(list_needs(compose_bare(overrides)), offline=check):
+        found.append(one)
+        if not as_json:
+            said = "here" if one.cause is None else f"MISSING: {one.cause}"
+            typer.echo(f"{one.need.kind:9} {one.need.path} ({one.need.key}): {said}")
+    if as_json:
+        typer.echo(json.dumps([one.to_plain() for one in found], indent=1))
+    refuse_missing(found, overrides or [], offline=check)
 
 
 @app.command("cancel")

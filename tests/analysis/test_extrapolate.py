@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from analysis.app import read_targets, run
-from analysis.calls import answer_settings
+from analysis.calls import answer_settings, find_policy_weights
 from analysis.estimators.fit import FAMILIES
 from analysis.extrapolate import answer_target
 from analysis.fitted import fit_table
@@ -89,3 +89,27 @@ def test_answers_of_one_table_share_one_fit(tmp_path, monkeypatch):
         settings |= {"target": {"state": state}, "output_dir": str(tmp_path / name), "n_refits": 0, "report": False}
         answer_settings(settings)
     assert len(fits) == 1
+
+
+def test_a_launch_raises_what_its_outcome_says(tmp_path, capsys):
+    """launch.py mixture=policy takes the same outcome, and the same word on failed checks, as python -m analysis."""
+    path = tmp_path / "runs.csv"
+    frame = make_frame(160)
+    abilities = [c for c in frame.columns if c.startswith("outcome.") and c != "outcome.avg_dev"]
+    assert len(abilities) > 1
+    frame.to_csv(path, index=False)
+
+    def ask(outcome, runs=path, allowed=()):
+        config = {
+            "runs": str(runs), "estimator": dataclasses.asdict(make_config().estimator),
+            "policy": {"name": "a", "kind": "causalmix_a"}, "outcome": outcome, "allow_failed_checks": list(allowed),
+            "target": dataclasses.asdict(TargetConfig(state=HERE)), "pool": {}, "outputs": str(tmp_path),
+            "train": {"n_samples": 100}, "mixture": {"use_candidate": True},
+        }  # fmt: skip
+        return find_policy_weights(config, lambda: path)
+
+    plain = ask({"name": "avg_dev"})
+    first = ask({"name": "avg_dev", "weights": {abilities[0].removeprefix("outcome."): 1.0}})
+    assert plain != first
+    with pytest.raises(ConfigError, match="CM999"):
+        ask({"name": "avg_dev"}, allowed=["CM999"])

@@ -53,35 +53,46 @@ def fit_values(kernel: Kernel, points: Points, y: Floats, max_search: int, extra
 
     start, sd = kernel.start(), kernel.prior_sd()
 
+    distances = kernel.measure(points)
+
     def cost(values: Floats) -> tuple[float, Floats]:
         found: list[float] = []
 
         def weigh(K: Floats) -> Floats:
-            solved = solve(K if extra is None else K + extra, y[:, None], y)
-            found.append(solved.log_evidence)
-            return np.outer(solved.alpha[:, 0], solved.alpha[:, 0]) - solved.inverse
+            inverse, alpha, log_evidence = _invert(K if extra is None else K + extra, y)
+            found.append(log_evidence)
+            return np.multiply.outer(alpha, alpha) - inverse
 
-        gradient = 0.5 * kernel.differentiate(values, points, weigh)[1]
+        gradient = 0.5 * kernel.differentiate(values, distances, weigh)
         strayed = (values - start) / sd
         return -found[0] + 0.5 * float(strayed @ strayed), -gradient + strayed / sd
 
     bounds = [(centre - 5.0, centre + 5.0) for centre in start]
-    result = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": max_search})
+    options = {"maxiter": max_search, "ftol": 1e-6}  # thousandths of a nat
+    result = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return np.asarray(result.x)
 
 
 def solve(K: Floats, outcomes: Floats, y: Floats) -> Solved:
     """Invert a covariance (n, n) and apply it to the outcomes (n, A); the evidence is of ``y`` (n,)."""
+    lower, _, log_evidence = _invert(K, y)
+    inverse = lower + np.tril(lower, -1).T
+    return Solved(inverse, inverse @ outcomes, log_evidence)
+
+
+def _invert(K: Floats, y: Floats) -> tuple[Floats, Floats, float]:
+    """Return the lower triangle of ``K^-1``, ``K^-1 y`` and ``log N(y; 0, K)``; K's own lower triangle is read."""
     from scipy.linalg import lapack
 
     n = len(K)
-    factor, failed = lapack.dpotrf(K + 1e-8 * np.eye(n), lower=1, overwrite_a=1)
+    jittered = np.array(K, order="F")
+    jittered[np.diag_indices(n)] += 1e-8
+    factor, failed = lapack.dpotrf(jittered, lower=1, clean=1, overwrite_a=1)
     assert failed == 0, "a covariance with noise on its diagonal is positive definite"
     log_determinant = 2.0 * float(np.log(np.diag(factor)).sum())
+    alpha, _ = lapack.dpotrs(factor, y, lower=1)
     inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
-    inverse = np.tril(inverse) + np.tril(inverse, -1).T
-    fit = float(y @ inverse @ y)
-    return Solved(inverse, inverse @ outcomes, -0.5 * (fit + log_determinant + n * np.log(2 * np.pi)))
+    return inverse, alpha, -0.5 * (float(y @ alpha) + log_determinant + n * np.log(2 * np.pi))
 
 
 def cross_effects(kernel: Kernel, values: Floats, points: Points, state: Floats) -> tuple[Floats, Floats]:

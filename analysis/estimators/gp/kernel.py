@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+Pair = tuple[Floats, Floats]
+Weigh = Callable[[Floats], Floats]
 
 SMOOTHNESS = ("matern32", "matern12")
 _SQRT3 = 3.0**0.5
@@ -31,7 +35,7 @@ class Points:
     R: Floats
     Z: Floats
 
-    def take(self, rows: NDArray[np.int64]) -> Points:
+    def take(self, rows: Indices) -> Points:
         """Keep some runs."""
         return Points(self.X[rows], self.R[rows], self.Z[rows])
 
@@ -60,7 +64,7 @@ class Kernel:
     of the same kind share theirs), and with a surface log s_h and one log lengthscale.
     """
 
-    columns: NDArray[np.int64]
+    columns: Indices
     smoothness: str
     has_surface: bool
 
@@ -104,90 +108,140 @@ class Kernel:
 
     def covariance(self, values: Floats, points: Points) -> Floats:
         """Return the covariance of the runs' outcomes (n, n)."""
-        return self.differentiate(values, points, None)[0]
+        X, R = points.X, points.R
+        s, _, lengths_g = self._read(values)
+        kinds = self.columns[:1] if self.is_shared else self.columns
+        distances = np.zeros((len(X), len(X)))
+        for j, length in enumerate(lengths_g):
+            distances += _square_distance(X[:, kinds[:, j]] / length, X[:, kinds[:, j]] / length)
+        total = s[0] * _matern(distances, self.smoothness)
+        total[np.diag_indices(len(X))] += s[4]
+        for p in range(len(kinds)):  # one at a time: of all runs, not of those searched, and of any number of domains
+            moved = R @ R.T if self.is_shared else np.outer(R[:, p], R[:, p])
+            total += moved * self.effects(values, X, X, p)
+        if self.has_surface:
+            total += self.surface(values, points.Z, points.Z)
+        return np.asarray(total)
 
-    def differentiate(self, values: Floats, points: Points, inverse_weights: object) -> tuple[Floats, Floats]:
-        """Return the covariance (n, n) and, for a callable ``K -> W``, ``sum(W * dK / d value)`` a value.
+    def measure(self, points: Points) -> Distances:
+        """Measure the runs' pairs once for any number of hyper-parameters."""
+        n, f = points.X.shape[0], self.n_features
+        rows, columns = np.tril_indices(n)
+        kinds = self.columns[:1] if self.is_shared else self.columns
+        own = [np.stack([_pair_distance(points.X[:, [j]], rows, columns) for j in kind]) for kind in kinds]
+        linear = [_pair_product(points.X[:, kind], rows, columns) / f for kind in kinds]
+        R = [points.R] if self.is_shared else [points.R[:, [p]] for p in range(len(kinds))]
+        moved = [_pair_product(part, rows, columns) for part in R]
+        surface = _pair_distance(points.Z, rows, columns) if self.has_surface else None
+        return Distances(n, np.add.reduce(own), own, linear, moved, surface)
+
+    def differentiate(self, values: Floats, distances: Distances, weigh: Weigh) -> Floats:
+        """Return ``sum(W * dK / d value)`` a value, for a callable ``K -> W``.
 
         The derivative of a log marginal likelihood is half that sum with ``W = aa' - K^-1``, so W can only be
-        known once K is: it is asked for in between.
+        known once K is: it is asked for in between. Both are lower triangles; what is above is not looked at.
         """
-        X, R, f = points.X, points.R, self.n_features
-        n = len(X)
-        s = np.exp(2 * values[:5])
-        lengths, lengths_g = np.exp(values[5 : 5 + f]), np.exp(values[5 + f : 5 + 2 * f])
-        distances_g = self._feature_distances(X, lengths_g)
-        smooth_g = _matern(_add(distances_g), self.smoothness)
-        groups = [0] if self.is_shared else range(len(self.columns))
-        parts = []
-        total = s[0] * smooth_g
-        total[np.diag_indices(n)] += s[4]
-        for p in groups:
-            moved = R @ R.T if self.is_shared else np.outer(R[:, p], R[:, p])
-            x = X[:, self.columns[p]]
-            linear = (x @ x.T) / f
-            distances = [_square_distance(x[:, [j]] / lengths[j], x[:, [j]] / lengths[j]) for j in range(f)]
-            smooth = _matern(_add(distances), self.smoothness)
-            total += moved * (s[1] + s[2] * linear + s[3] * smooth)
-            parts.append((moved, linear, smooth, distances))
-        surface = self.surface(values, points.Z, points.Z) if self.has_surface else None
-        if surface is not None:
-            total += surface
+        n, f = distances.n, self.n_features
+        s, lengths, lengths_g = self._read(values)
+        total, (close_g, near_g), parts, near_h = self._sum(values, distances)
+        pairs = np.tril_indices(n)
+        K = np.zeros((n, n))
+        K[pairs] = total
+        W = 2.0 * weigh(K)[pairs]  # every pair stands for two
+        on_diagonal = np.cumsum(np.arange(1, n + 1)) - 1
+        W[on_diagonal] /= 2.0
         gradient = np.zeros(self.size)
-        if inverse_weights is None:
-            return total, gradient
-        W = inverse_weights(total)  # type: ignore[operator]
-        gradient[0] = 2 * s[0] * _dot(W, smooth_g)
-        gradient[4] = 2 * s[4] * np.trace(W)
-        fall_g = W * _fall(_add(distances_g), self.smoothness)
-        gradient[5 + f : 5 + 2 * f] = [s[0] * _dot(fall_g, d) for d in distances_g]
-        for moved, linear, smooth, distances in parts:
+        gradient[0] = 2 * s[0] * float(W @ close_g)
+        gradient[4] = 2 * s[4] * float(W[on_diagonal].sum())
+        gradient[5 + f : 5 + 2 * f] = s[0] * (distances.g @ (W * near_g)) / lengths_g**2
+        for (close, near), moved, linear, own in zip(parts, distances.moved, distances.linear, distances.own):
             weighted = W * moved
-            gradient[1] += 2 * s[1] * weighted.sum()
-            gradient[2] += 2 * s[2] * _dot(weighted, linear)
-            gradient[3] += 2 * s[3] * _dot(weighted, smooth)
-            weighted *= _fall(_add(distances), self.smoothness)
-            gradient[5 : 5 + f] += [s[3] * _dot(weighted, d) for d in distances]
-        if surface is not None:
-            squares = _square_distance(points.Z, points.Z) / np.exp(2 * values[-1])
-            gradient[-2] = 2 * _dot(W, surface)
-            gradient[-1] = np.exp(2 * values[-2]) * _dot(W * _fall(squares, "matern32"), squares)
-        return total, gradient
+            gradient[1] += 2 * s[1] * float(weighted.sum())
+            gradient[2] += 2 * s[2] * float(weighted @ linear)
+            gradient[3] += 2 * s[3] * float(weighted @ close)
+            gradient[5 : 5 + f] += s[3] * (own @ (weighted * near)) / lengths**2
+        if distances.surface is not None:
+            close, near = near_h
+            scale = np.exp(2 * values[-2])
+            gradient[-2] = 2 * scale * float(W @ close)
+            gradient[-1] = scale * float((W * near) @ distances.surface) / np.exp(2 * values[-1])
+        return gradient
 
-    def _feature_distances(self, X: Floats, lengths: Floats) -> list[Floats]:
-        """Return the squared distances of g a kind of feature: domains' own features of a kind are added up."""
-        kinds = self.columns[:1] if self.is_shared else self.columns
-        return [
-            _square_distance(X[:, kinds[:, j]] / length, X[:, kinds[:, j]] / length) for j, length in enumerate(lengths)
-        ]
+    def _read(self, values: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return the five variances, and the lengthscales of theta (f,) and of g (f,)."""
+        f = self.n_features
+        return np.exp(2 * values[:5]), np.exp(values[5 : 5 + f]), np.exp(values[5 + f : 5 + 2 * f])
+
+    def _sum(self, values: Floats, distances: Distances) -> tuple[Floats, Pair, list[Pair], Pair]:
+        """Return the covariance of every pair (m,), and the Matern parts that it is made of."""
+        s, lengths, lengths_g = self._read(values)
+        near_g = _matern_pair(lengths_g**-2 @ distances.g, self.smoothness)
+        total = s[0] * near_g[0]
+        total[np.cumsum(np.arange(1, distances.n + 1)) - 1] += s[4]
+        parts = []
+        for moved, linear, own in zip(distances.moved, distances.linear, distances.own):
+            pair = _matern_pair(lengths**-2 @ own, self.smoothness)
+            total += moved * (s[1] + s[2] * linear + s[3] * pair[0])
+            parts.append(pair)
+        none = np.empty(0)
+        surface = (none, none)
+        if distances.surface is not None:
+            surface = _matern_pair(distances.surface / np.exp(2 * values[-1]), "matern32")
+            total += np.exp(2 * values[-2]) * surface[0]
+        return total, near_g, parts, surface
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Squared distances and products of all pairs of n runs, ``m = n (n + 1) / 2`` of them, row by row.
+
+    Attributes
+    ----------
+    n : int
+    g : ndarray (f, m)
+        A feature of the state each; domains' own features of a kind are added up.
+    own : list of ndarray (f, m)
+        Of the columns that the effect of each coordinate depends on; one entry where all depend on the same.
+    linear, moved : list of ndarray (m,)
+        ``x'x' / f`` of those columns, and the products of the residuals R.
+    surface : ndarray (m,), optional
+        Of Z.
+    """
+
+    n: int
+    g: Floats
+    own: list[Floats]
+    linear: list[Floats]
+    moved: list[Floats]
+    surface: Floats | None
+
+
+def _pair_distance(a: Floats, rows: Indices, columns: Indices) -> Floats:
+    """Return squared Euclidean distances of pairs (m,) without the cancellation of expanding the square."""
+    return np.asarray(sum((a[rows, j] - a[columns, j]) ** 2 for j in range(a.shape[1])))
+
+
+def _pair_product(a: Floats, rows: Indices, columns: Indices) -> Floats:
+    return np.asarray((a @ a.T)[rows, columns])
 
 
 def _square_distance(a: Floats, b: Floats) -> Floats:
     """Return squared Euclidean distances (m, n) without the cancellation of expanding the square."""
-    total = np.zeros((len(a), len(b)))
-    for j in range(a.shape[1]):
-        total += (a[:, j, None] - b[None, :, j]) ** 2
-    return total
+    from scipy.spatial.distance import cdist
 
-
-def _add(parts: list[Floats]) -> Floats:
-    return np.asarray(np.add.reduce(parts))
+    return np.asarray(cdist(a, b, "sqeuclidean"))
 
 
 def _matern(squares: Floats, smoothness: str) -> Floats:
+    return _matern_pair(squares, smoothness)[0]
+
+
+def _matern_pair(squares: Floats, smoothness: str) -> Pair:
+    """Return M, and dM / d log lengthscale per unit of a feature's squared distance."""
     distance = np.sqrt(squares)
     if smoothness == "matern12":
-        return np.exp(-distance)
-    return np.asarray((1.0 + _SQRT3 * distance) * np.exp(-_SQRT3 * distance))
-
-
-def _fall(squares: Floats, smoothness: str) -> Floats:
-    """Return dM / d log lengthscale per unit of a feature's squared distance."""
-    distance = np.sqrt(squares)
-    if smoothness == "matern12":
-        return np.exp(-distance) / np.maximum(distance, 1e-12)
-    return np.asarray(3.0 * np.exp(-_SQRT3 * distance))
-
-
-def _dot(a: Floats, b: Floats) -> float:
-    return float(np.vdot(a, b))
+        close = np.exp(-distance)
+        return close, close / np.maximum(distance, 1e-12)
+    distance *= _SQRT3
+    decay = np.exp(-distance)
+    return decay + distance * decay, 3.0 * decay

@@ -26,7 +26,10 @@ from causalmix.train.ledger import Entry, Ledger
 from causalmix.train.lora import add_lora, merge_lora
 from causalmix.train.memory import explain_out_of_memory
 from causalmix.train.meter import Meter, Work
-from causalmix.train.schedule import learning_rate, plan_steps, split_rows
+from causalmix.train.ranks import find_ranks
+from causalmix.train.schedule import deal_rows, learning_rate, plan_steps
+from causalmix.train.sharding import call, join, restore_model, shard_model
+from causalmix.train.shards import load_shards, save_shards
 from causalmix.train.tokens import TokenStore
 from causalmix.train.trace import Trace
 
@@ -81,6 +84,9 @@ def train(
 ) -> TrainResult:
     """Train a model in place on documents of a store.
 
+    Where this process has joined others (:func:`~causalmix.train.ranks.join_ranks`), all of them call with the same
+    arguments and train the model together; each has all of it in the end.
+
     Parameters
     ----------
     model : PreTrainedModel
@@ -131,20 +137,30 @@ def train(
     steps = plan_steps(lengths[kept], kept, cfg, seed, n_steps)
     n_total = len(steps)
 
-    def build(step: int) -> list[tuple[Batch, Prepared]]:
-        batches = [build_batch(store, rows, cfg.max_length) for rows in split_rows(steps[step], cfg.rows_per_pass)]
-        return [(batch, engine.prepare(batch)) for batch in batches]
+    ranks = find_ranks()
 
-    # -- optimiser, and what an interrupted training left
-    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    optimizer = make_optimizer(parameters, cfg)
-    saved, identity = None, ""
-    if checkpoint_dir is not None:
-        identity = identify(model, store, doc_ids, cfg, seed, n_total)
-        saved = load_checkpoint(checkpoint_dir, parameters, optimizer, identity)
-    ledger = Ledger(saved)
+    def build(step: int) -> tuple[list[tuple[Batch, Prepared]], int]:
+        dealt, n_real = deal_rows(steps[step], cfg.rows_per_pass, ranks)
+        batches = [build_batch(store, rows, cfg.max_length) for rows in dealt]
+        return [(batch, engine.prepare(batch)) for batch in batches], n_real
+
+    # -- ranks: this one's parts of the model
     meter = Meter(Work(model), engine.device, dtype)
     vocab_size = model.get_output_embeddings().weight.shape[0]
+    identity = ""
+    if checkpoint_dir is not None or ranks.size > 1:
+        identity = identify(model, store, doc_ids, cfg, seed, n_total)
+    ranks.check_same(identity)
+    parts = shard_model(model, ranks, is_half=engine.is_half)
+
+    # -- optimiser, and what an interrupted training left
+    parameters = {name: p for name, p in parts.named_parameters() if p.requires_grad}
+    optimizer = make_optimizer(parameters, cfg)
+    saved = None
+    if checkpoint_dir is not None:
+        load = load_shards if ranks.size > 1 else load_checkpoint
+        saved = load(checkpoint_dir, parameters, optimizer, identity)
+    ledger = Ledger(saved)
 
     bar = tqdm(
         total=n_total, initial=ledger.state["step"], desc="train", unit="step", disable=None if progress else True
@@ -157,30 +173,32 @@ def train(
         Trace(trace_path, n_total) as trace,
     ):
         for step in range(ledger.state["step"], n_total):
-            # -- step: gradients of the mean over the target tokens of all passes
-            passes = feed.get(step)
-            n_targets = sum(batch.n_targets for batch, _ in passes)
-            seed_dropout(cfg, seed, step)
+            # -- step: gradients of the mean over the target tokens of all passes of all ranks
+            passes, n_real = feed.get(step)
+            real = [batch for batch, _ in passes[:n_real]]
+            own_targets = sum(batch.n_targets for batch in real)
+            n_tokens, n_targets = map(int, ranks.add(sum(batch.n_tokens for batch in real), own_targets))
+            seed_dropout(cfg, seed, step, ranks.rank)
             losses = []
             with explain_out_of_memory(cfg, step, vocab_size):
-                for _, prepared in passes:
-                    part = engine.sum_loss(model, prepared) / n_targets
+                for at, (_, prepared) in enumerate(passes):
+                    part = call(parts, engine.sum_loss, prepared) / n_targets
+                    part = part if at < n_real else part * 0.0
                     part.backward()  # type: ignore[no-untyped-call]
-                    losses.append(part.detach())
+                    losses.append(ranks.sum(part.detach()))
                 lr = learning_rate(cfg, step, n_total)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
-                norm = clip_grad_norm_(parameters.values(), cfg.grad_clip or math.inf, foreach=True)
-                n_tokens = sum(batch.n_tokens for batch, _ in passes)
-                documents = [document for batch, _ in passes for document in batch.documents]
+                norm = join(clip_grad_norm_(parameters.values(), cfg.grad_clip or math.inf, foreach=True))
+                documents = [document for batch in real for document in batch.documents]
                 ledger.add(Entry(step, losses, norm, documents), n_tokens, n_targets)
                 if not is_gpu:  # there reading would wait for the step; it is done when the loss is logged or saved
                     ledger.read()
                 optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-            # -- account
-            meter.add(np.minimum(lengths[documents], cfg.max_length), n_targets)
+            # -- account; speeds are this rank's own
+            meter.add(np.minimum(lengths[documents], cfg.max_length), own_targets)
             bar.update()
             trace.step()
             is_last = step + 1 == n_total
@@ -191,16 +209,22 @@ def train(
                 log({"step": step + 1, "loss": ledger.loss, "lr": lr, "grad_norm": ledger.norm, **numbers, **speeds})
 
             # -- checkpoint
-            is_told = should_stop is not None and not is_last and should_stop()
+            is_told = should_stop is not None and not is_last and ranks.agree(should_stop)
             is_due = bool(cfg.checkpoint_every) and (step + 1) % cfg.checkpoint_every == 0
             if checkpoint_dir is not None and (is_due or is_told):
                 ledger.read()
-                writer.save(take_snapshot(parameters, optimizer, {**ledger.state, "identity": identity}))
+                state = {**ledger.state, "identity": identity}
+                if ranks.size > 1:
+                    save_shards(checkpoint_dir, parameters, optimizer, state)
+                else:
+                    writer.save(take_snapshot(parameters, optimizer, state))
             if is_told:
                 writer.wait()
                 raise StoppedEarlyError(f"told to stop after step {step + 1} of {n_total}")
         ledger.read()
 
+    optimizer.state.clear()  # the model is about to take more room
+    restore_model(parts, model)
     if adapted is not None:
         merge_lora(adapted)
     model.to(dtype=dtype).eval()
@@ -231,7 +255,8 @@ def make_optimizer(parameters: dict[str, torch.nn.Parameter], cfg: TrainConfig) 
     return torch.optim.AdamW(kept, lr=cfg.lr_peak, betas=(cfg.beta1, cfg.beta2), fused=True)
 
 
-def seed_dropout(cfg: TrainConfig, seed: int, step: int) -> None:
-    """Make the dropout of a step a function of seed and step, so that resuming needs no generator state."""
+def seed_dropout(cfg: TrainConfig, seed: int, step: int, rank: int) -> None:
+    """Make the dropout of a step a function of seed, step and rank, so that resuming needs no generator state."""
     if cfg.lora.rank > 0 and cfg.lora.dropout > 0:
-        torch.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
+        sequence = np.random.SeedSequence([seed, step], spawn_key=(rank,) if rank else ())
+        torch.manual_seed(int(sequence.generate_state(1)[0]))
