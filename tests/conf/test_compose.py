@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,42 @@ EXPERIMENTS = {
     "study": {"study.n_proxies": 512, "study.confirm_sizes": [2, 8], "study.docs_file": "docs/study.md"},
     "real_pool": {"pool.source": "jsonl", "evaluate.name": "pool", "train.max_length": 512},
     "stages": {"job": "stages", "stages.n_stages": 2, "stages.rescore": True, "mixture.kind": "natural"},
+    "causalmix_sft": {
+        "model.path": "Qwen/Qwen2.5-0.5B",
+        "train.n_samples": 100_000,
+        "train.n_epochs": 3,
+        "train.max_length": 4096,
+        "train.lr_peak": 1e-5,
+        "train.warmup_fraction": 0.1,
+        "mixture.kind": "dirichlet",
+        "pool.candidate.kind": "tilted",
+        "evaluate.source": "lm_eval",
+        "resources.ranks": 1,
+        "cohort": "signal",
+    },
+    "causalmix_sft_target": {
+        "model.path": "Qwen/Qwen2.5-7B",
+        "model.dtype": "bfloat16",
+        "train.n_samples": 800_000,
+        "train.n_epochs": 3,
+        "train.lr_peak": 5e-6,
+        "train.recompute": True,
+        "mixture.kind": "policy",
+        "pool.candidate.kind": "all",
+        "resources.ranks": 8,
+        "resources.gpus": 8,
+        "resources.nodes": 1,
+        "cohort": "confirmation",
+    },
+    "causalmix_longcot": {
+        "model.path": "Qwen/Qwen3-4B-Base",
+        "train.max_length": 32_768,
+        "train.lr_peak": 5e-5,
+        "outcome.weights": {"math": 0.5, "coding": 0.5},
+        "resources.ranks": 8,
+        "cohort": "confirmation",
+    },
+    "ablation": {"model.path": "Qwen/Qwen2.5-0.5B", "train.n_samples": 800_000, "mixture.kind": "policy"},
 }
 """What each experiment promises; a new file in conf/experiment needs an entry."""
 
@@ -97,19 +134,59 @@ def test_every_experiment_has_a_test() -> None:
     assert set(EXPERIMENTS) == {path.stem for path in (CONF / "experiment").glob("*.yaml")}
 
 
+POOLS = {"causalmix_sft": "tulu3_800k", "causalmix_sft_target": "tulu3_800k", "ablation": "tulu3_800k"}
+POOLS |= {"causalmix_longcot": "longcot"}
+
+
+def compose_experiment(name: str) -> dict[str, Any]:
+    """Compose an experiment; where its pool's file is not there, on another pool."""
+    is_there = name not in POOLS or (CONF / "pool" / f"{POOLS[name]}.yaml").exists()
+    return compose_config([f"experiment={name}", *([] if is_there else ["pool=jsonl"])])
+
+
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS))
 def test_an_experiment_composes_and_keeps_its_promises(name: str) -> None:
-    plain = compose_config([f"experiment={name}"])
+    plain = compose_experiment(name)
     check_settings(plain)
     to_config(plain)
     if plain["job"] == "study":
         assert plain["study"]["name"] == name
         assert plain["study"]["confirm_model"]["hidden_size"] > plain["model"]["hidden_size"]
+    assert name not in POOLS or plain["job"] == "run"
+    text = (CONF / "experiment" / f"{name}.yaml").read_text()
+    assert name not in POOLS or f"/pool: {POOLS[name]}" in text or "- causalmix_sft" in text
     for key, value in EXPERIMENTS[name].items():
         found: Any = plain
         for part in key.split("."):
             found = found[part]
         assert found == value, key
+
+
+def test_an_ablation_sweeps_estimators_and_policies() -> None:
+    from hydra import compose, initialize_config_dir
+
+    from causalmix.config import register_schemas
+
+    register_schemas()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = compose("config", overrides=["experiment=ablation", "pool=jsonl"], return_hydra_config=True)
+    assert dict(composed.hydra.sweeper.params) == {
+        "estimator": "causal_forest,no_orthogonalisation,no_covariates",
+        "policy": "causalmix_a,causalmix_s",
+    }
+
+
+def test_pretrained_models_are_pinned_and_their_architecture_is_known() -> None:
+    from causalmix.train.architectures import ARCHITECTURES
+
+    pinned = 0
+    for group, name in FILES:
+        model = compose_config([f"model={name}"])["model"] if group == "model" else {"source": "config"}
+        if model["source"] == "pretrained":
+            assert re.fullmatch(r"[0-9a-f]{40}", model["revision"]), name
+            assert model["path"] in ARCHITECTURES
+            pinned += 1
+    assert pinned >= 3
 
 
 def test_a_study_names_policies_and_ablations_whole() -> None:
@@ -147,7 +224,10 @@ def explain(*overrides: str) -> str:
             "unknown key 'pool.candidat.tau_sd' (did you mean 'pool.candidate.tau_sd'?)",
         ),
         ("n_samples=3", "unknown key 'n_samples' (did you mean 'train.n_samples'?)"),
-        ("model=tiy", "model=tiy is not one of qwen2.5_0.5b, small, tiny (did you mean 'tiny'?)"),
+        (
+            "model=tiy",
+            "tiny (did you mean 'tiny'?)",
+        ),
         ("mixture=dirichle", "(did you mean 'dirichlet'?)"),
         ("experiment=dmeo", "(did you mean 'demo'?)"),
         ("policy=xyzzy", "is not one of best_observed, causalmix_a, causalmix_s"),

@@ -298,9 +298,9 @@ def test_a_domain_without_a_target_left_is_refused_by_name() -> None:
     check_domains(check_documents(STORE, IDS, make_config()), IDS, domains, make_config())
 
 
-def test_several_processes_for_one_run_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_have_not_joined_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(TrainError, match=r"cannot use 4 processes .*one, more GPUs train more runs"):
+    with pytest.raises(TrainError, match=r"cannot use 4 processes .*have not joined"):
         train(make_model(), STORE, IDS, make_config(), seed=0)
 
 

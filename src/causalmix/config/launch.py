@@ -79,7 +79,9 @@ class ResourcesConfig:
     n_workers: int | None = None  # local processes at once; null: one a core
     threads_per_worker: int = 1
     timeout_min: int = 60  # a run
-    gpus: int = 0  # a task on a cluster
+    gpus: int = 0  # a task on a cluster, on each of its nodes
+    nodes: int = 1  # a task on a cluster; more than one only where `ranks` need them
+    ranks: int = 1  # processes that train one run together, its model in parts; on GPUs: nodes * gpus
     cpus: int | None = None  # a worker on a cluster; null: its threads
     memory_gb: float | None = None  # a task; null: the site's default
     time_min: int | None = None  # a task; null: timeout_min * runs_per_task
@@ -87,6 +89,10 @@ class ResourcesConfig:
     workers_per_gpu: int = 1  # processes that share a GPU
     lease_s: float = 60.0  # a worker that showed no life for so long has lost its run
     max_deaths: int = 3  # a run during which so many workers died is failed
+    # What `causalmix estimate` compares with and divides by.
+    gpu_memory_gb: float | None = None  # of one GPU, 1e9 bytes
+    gpu_tflops: float | None = None  # of one GPU: its peak in bfloat16, dense, 1e12 operations a second
+    utilisation: float = 0.4  # share of the peak that a training reaches
 
 
 @dataclass

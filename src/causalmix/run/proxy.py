@@ -169,6 +169,7 @@ def _do_run(
     check_domains(check_documents(pool.store, documents, config.train), documents, domains, config.train)
     if config.train.compile:
         share_compiled(Path(config.outputs) / "compiled")
+    guard.announce(documents)
     model = workshop.load_model(config, point.base_dir, pool)
     row["model.n_parameters"] = count_parameters(model)
     stage = Stage(config, pool, candidates, model)
@@ -185,7 +186,7 @@ def _do_run(
             documents,
             config.train,
             seed=spawn_integer(config, "training"),
-            checkpoint_dir=run_dir / "checkpoint" if config.train.checkpoint_every or guard.can_resume else None,
+            checkpoint_dir=guard.find_checkpoints(config.train, run_dir),
             log=log,
             trace_path=run_dir / "trace.json.gz" if config.train.profile else None,
             should_stop=guard.should_stop,

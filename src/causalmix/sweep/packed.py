@@ -15,17 +15,22 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from causalmix.config import ResourcesConfig
 from causalmix.errors import CausalMixError, LostClaimError, RecordError, RunTimedOutError, SweepError
 from causalmix.run.guard import Guard
 from causalmix.run.record import Record, encode_record, is_complete, read_record
 from causalmix.sweep.claims import Claim, Claims
+from causalmix.sweep.crew import Crew, join_crew
 from causalmix.sweep.folder import SweepFolder, read_points
 from causalmix.sweep.heart import BEATS_A_LEASE, Heart
 from causalmix.sweep.jobs import Submission, read_submission
-from causalmix.sweep.script import DISTURBED, STOPPED
+from causalmix.sweep.script import DISTURBED, STOPPED, count_workers
 from causalmix.sweep.slurm import clean_environment
+
+if TYPE_CHECKING:
+    from causalmix.run.proxy import Point
 
 GOLDEN = 0.6180339887498949
 
@@ -37,7 +42,9 @@ class Place:
     job: str = "local"
     task: int = 0  # over all arrays of the submission
     restart: int = 0
-    local: int = 0  # among the workers of its task
+    local: int = 0  # among the workers of its task on this node
+    rank: int = 0  # among those on all of its nodes
+    n_ranks: int = 1
 
     @classmethod
     def from_environment(cls, environment: dict[str, str]) -> Place:
@@ -49,6 +56,8 @@ class Place:
             task=int(environment.get("CAUSALMIX_FIRST_TASK", 0)) + task,
             restart=int(environment.get("SLURM_RESTART_COUNT", 0)),
             local=int(environment.get("SLURM_LOCALID", 0)),
+            rank=int(environment.get("SLURM_PROCID", 0)),
+            n_ranks=int(environment.get("SLURM_NTASKS", 1)),
         )
 
 
@@ -61,6 +70,7 @@ class Shift:
     entries: dict[str, dict[str, Any]]
     place: Place
     told: bool = False  # to stop
+    crew: Crew | None = None  # the ranks that train each run together
     settled: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -90,8 +100,8 @@ class Shift:
     def order_runs(self) -> list[str]:
         """Start every worker at another run, so that they seldom ask for the same one."""
         run_ids = list(self.entries)
-        n_workers = max(1, self.submission.resources["gpus"]) * self.submission.resources["workers_per_gpu"]
-        worker = self.place.task * n_workers + self.place.local
+        n_workers = count_workers(ResourcesConfig(**self.submission.resources))
+        worker = self.place.task * n_workers + (self.place.local if n_workers > 1 else 0)
         n_all = n_workers * sum(array["n_tasks"] for array in self.submission.arrays)
         first = worker * len(run_ids) // max(1, n_all) % len(run_ids)
         return run_ids[first:] + run_ids[:first]
@@ -186,6 +196,20 @@ class Shift:
     def execute(self, run_id: str, guard: Guard) -> Record:
         """Train and evaluate one run."""
         from causalmix.run.proxy import run_proxy
+
+        point = self.make_point(run_id)
+        guard = self.crew.lead(run_id, guard) if self.crew else guard
+        status = ""
+        try:
+            record = run_proxy(point, self.folder.run_dir(run_id), self.workshop, guard)
+            status = record.status
+            return record
+        finally:
+            if self.crew and self.crew.announced == run_id and status != "complete":
+                self.told = True  # the crew is dissolved
+
+    def make_point(self, run_id: str) -> Point:
+        """Restore a run from the table of points; the first one makes the workshop."""
         from causalmix.run.workshop import Workshop
         from causalmix.sweep.worker import make_point
 
@@ -194,8 +218,7 @@ class Shift:
 
             torch.set_num_threads(int(self.submission.resources["threads_per_worker"]))
             self.workshop = Workshop()
-        point = make_point(self.entries[run_id], self.folder.sweep_id)
-        return run_proxy(point, self.folder.run_dir(run_id), self.workshop, guard)
+        return make_point(self.entries[run_id], self.folder.sweep_id)
 
     def publish(self, claim: Claim, run_dir: Path, record: Record) -> None:
         """Make a record the record, unless the claim was lost."""
@@ -226,7 +249,16 @@ def main() -> int:
         shift = Shift(SweepFolder(sweep, submission.sweep_id), submission, entries, place)
         hear_signals(shift)
         time.sleep(place.task * GOLDEN % 1 * submission.jitter_s)  # evenly spread, the same every time
-        return shift.work()
+        shift.crew = join_crew(submission.resources, place.rank, place.n_ranks)
+        if shift.crew is None:
+            return shift.work()
+        if not shift.crew.ranks.is_first:
+            return shift.crew.follow(shift)
+        status = shift.work()
+        if shift.told:  # perhaps in the middle of a step: the others end with this one
+            return STOPPED
+        shift.crew.dismiss()
+        return status
     except CausalMixError as error:
         say(f"error: {error}")
         return error.exit_status

@@ -130,7 +130,7 @@ def make_plan(folder: SweepFolder, runs: list[PlannedRun], config: Config, is_re
         run_bytes=run_bytes,
         limit_s=config.resources.timeout_min * 60.0,
         n_at_once=n_at_once,
-        n_gpus=config.resources.gpus / (shape.n_workers if shape else 1),
+        n_gpus=config.resources.gpus * config.resources.nodes / (shape.n_workers if shape else 1),
         shape=shape,
         script=script,
         free_bytes=shutil.disk_usage(find_existing(folder.path)).free,

@@ -34,8 +34,9 @@ OWN_KEYS = {
     "job-name": "nothing: the sweep is found by it",
     "output": "nothing: logs lie in the sweep's folder",
     "export": "cluster.setup",
-    "ntasks": "resources.workers_per_gpu",
-    "nodes": "nothing: a task is one node",
+    "ntasks": "resources.workers_per_gpu, or resources.ranks",
+    "ntasks-per-node": "resources.ranks",
+    "nodes": "resources.nodes",
 }
 """sbatch options that have a key of their own."""
 
@@ -68,7 +69,7 @@ def shape_tasks(n_runs: int, cluster: ClusterConfig, resources: ResourcesConfig,
 
     A limit on submitted tasks makes each of them longer instead of leaving runs out.
     """
-    n_workers = max(1, resources.gpus) * resources.workers_per_gpu
+    n_workers = count_workers(resources)
     wanted = math.ceil(n_runs / (resources.runs_per_task * n_workers))
     n_tasks = min(wanted, cluster.max_submit or wanted)
     runs_each = math.ceil(n_runs / (n_tasks * n_workers)) if n_tasks else 0
@@ -76,6 +77,11 @@ def shape_tasks(n_runs: int, cluster: ClusterConfig, resources: ResourcesConfig,
     full, rest = divmod(n_tasks, max_array)
     arrays = (max_array,) * full + ((rest,) if rest else ())
     return Shape(n_workers, n_tasks, resources.time_min or limit_min, arrays)
+
+
+def count_workers(resources: ResourcesConfig) -> int:
+    """Count the runs that a task does at once: one a GPU, or several, or one on all of them."""
+    return 1 if resources.ranks > 1 else max(1, resources.gpus) * resources.workers_per_gpu
 
 
 def list_array(n_tasks: int, cluster: ClusterConfig) -> str:
@@ -99,8 +105,9 @@ def render_script(
         "output": f"{str(sweep).replace('%', '%%')}/log/%x-%A_%a.txt",
         "open-mode": "append",  # a task that is queued again goes on in the same file
         "time": shape.time_min,
-        "nodes": 1,
-        "ntasks": shape.n_workers,
+        "nodes": resources.nodes,
+        "ntasks": shape.n_workers * resources.ranks,
+        "ntasks-per-node": resources.ranks // resources.nodes if resources.nodes > 1 else None,
         "cpus-per-task": resources.cpus or resources.threads_per_worker,
         "mem": f"{math.ceil(resources.memory_gb * 1024)}M" if resources.memory_gb else None,
         "gres": f"gpu:{resources.gpus}" if resources.gpus else None,
@@ -126,7 +133,8 @@ def render_script(
         f"export OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} OPENBLAS_NUM_THREADS={threads}",
         "export TOKENIZERS_PARALLELISM=false",
         f"cd {shlex.quote(str(Path.cwd()))} || exit 2",
-        f"srun --kill-on-bad-exit=0 {shlex.join(command)}",
+        *meet_ranks(resources),
+        f"srun --kill-on-bad-exit={int(resources.ranks > 1)} {shlex.join(command)}",
         "status=$?",
         "# Told to stop with work left, or died: back into the queue. A cancelled job is not RUNNING any more.",
         f'if [ "$status" -eq {STOPPED} ] || {{ [ "$status" -gt 2 ] && '
@@ -143,6 +151,17 @@ def render_script(
 def work_on(sweep: Path, submission: str) -> list[str]:
     """Return the command of a worker."""
     return [sys.executable, "-m", "causalmix.sweep.packed", str(sweep), submission]
+
+
+def meet_ranks(resources: ResourcesConfig) -> list[str]:
+    """Return the lines that tell the ranks of a task where they meet; SLURM tells each of them its number."""
+    if resources.ranks == 1:
+        return []
+    return [
+        'export MASTER_ADDR="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"',
+        "# Below the ports that a system hands out; another one after a requeue, should this one be taken.",
+        'export MASTER_PORT="$((20000 + (SLURM_JOB_ID + 7 * ${SLURM_RESTART_COUNT:-0}) % 10000))"',
+    ]
 
 
 def check_script(cluster: ClusterConfig) -> None:

@@ -46,6 +46,8 @@ LEAST = {
     "resources.threads_per_worker": 1,
     "resources.timeout_min": 1,
     "resources.gpus": 0,
+    "resources.nodes": 1,
+    "resources.ranks": 1,
     "resources.cpus": 1,
     "resources.time_min": 1,
     "resources.runs_per_task": 1,
@@ -92,6 +94,7 @@ def check_settings(plain: dict[str, Any]) -> None:
             f"cohort={plain['cohort']} with mixture={plain['mixture']['kind']}: "
             f"{WHY_OWN_COHORT[plain['mixture']['kind']]}, so no causal fit may see them; add cohort={own}"
         )
+    wrong += check_ranks(plain["resources"])
     is_study = plain["job"] == "study"
     for key, least in (LEAST | LEAST_OF_STUDY if is_study else LEAST).items():
         value = find_value(plain, key)
@@ -105,6 +108,21 @@ def check_settings(plain: dict[str, Any]) -> None:
         wrong.append("plan=true with job=study: a plan is of one sweep; leave the experiment out")
     if wrong:
         raise ConfigError("; ".join(wrong))
+
+
+def check_ranks(resources: dict[str, Any]) -> list[str]:
+    """Say what is wrong with the processes that train a run together."""
+    nodes, gpus, ranks = resources["nodes"], resources["gpus"], resources["ranks"]
+    if ranks <= 1:
+        return [f"resources.nodes={nodes}: 1, or resources.ranks that need more"] if nodes > 1 else []
+    wrong = []
+    if gpus and ranks != nodes * gpus:
+        wrong.append(f"resources.ranks={ranks}: nodes * gpus, {nodes} * {gpus} = {nodes * gpus}; a rank takes a GPU")
+    if ranks % max(1, nodes):
+        wrong.append(f"resources.ranks={ranks}: a multiple of resources.nodes={nodes}")
+    if resources["workers_per_gpu"] > 1:
+        wrong.append(f"resources.workers_per_gpu={resources['workers_per_gpu']} with resources.ranks={ranks}: 1")
+    return wrong
 
 
 def check_study(study: dict[str, Any]) -> list[str]:

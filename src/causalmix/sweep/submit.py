@@ -52,6 +52,8 @@ def run_sweep(
         folder, _ = find_sweep(inputs.outputs, config.sweep_dir, runs, swept)
         print(make_plan(folder, runs, config, is_remote).render())
         return folder
+    if not is_remote:
+        refuse_ranks(config.resources.ranks)
     folder = open_sweep(inputs.outputs, config.sweep_dir, runs, swept)
     if is_remote:
         from causalmix.sweep.remote import submit_missing
@@ -97,6 +99,20 @@ def takes_slurm(kind: str) -> bool:
     if kind == "auto":
         return "SLURM_JOB_ID" not in os.environ and slurm.is_available()
     return kind == "slurm"
+
+
+def refuse_ranks(n_ranks: int) -> None:
+    """Refuse to train a run on several processes here.
+
+    Raises
+    ------
+    SweepError
+    """
+    if n_ranks > 1:
+        raise SweepError(
+            f"resources.ranks={n_ranks}: tasks on SLURM train a run on several processes, and this machine does not; "
+            f"use cluster=slurm, or resources.ranks=1"
+        )
 
 
 def refuse_active_jobs(folder: SweepFolder) -> None:

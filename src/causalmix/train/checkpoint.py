@@ -152,25 +152,23 @@ def load_checkpoint(
     TrainError
         For a damaged checkpoint, or one of another model, data set or setting.
     """
-    found = [path for path in folder.glob("step-*") if STEP_NAME.fullmatch(path.name)] if folder.is_dir() else []
-    if not found:
+    newest = find_checkpoint(folder)
+    if newest is None:
         return None
-    newest = max(found, key=lambda path: path.name)
-    state = _read_state(newest)
-    if state.get("identity") != identity:
-        raise TrainError(
-            f"{newest} is the checkpoint of another training (model, documents, settings or seed differ): "
-            f"give this run another folder, or delete it to start again."
-        )
+    state = read_state(newest, identity)
+    if "model.safetensors" not in state["sha256"]:  # written by several ranks
+        from causalmix.train.shards import load_shards
+
+        return load_shards(folder, parameters, optimizer, identity)
     tensors = {}
     for name in ("model", "optimizer"):
         file = newest / f"{name}.safetensors"
         if not file.is_file() or hash_file(file) != state["sha256"].get(file.name):
-            raise _damaged(file, "its content is not what was written")
+            raise make_damaged(file, "its content is not what was written")
         try:
             tensors[name] = load_file(file)
         except SafetensorError as error:
-            raise _damaged(file, str(error)) from error
+            raise make_damaged(file, str(error)) from error
     for name, parameter in parameters.items():
         parameter.data.copy_(tensors["model"][name])
         for key in ("step", "exp_avg", "exp_avg_sq"):
@@ -183,16 +181,35 @@ def _copy(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().to("cpu", copy=True).contiguous()
 
 
-def _read_state(path: Path) -> dict[str, Any]:
+def find_checkpoint(folder: Path) -> Path | None:
+    """Find the newest checkpoint of a folder, None where there is none."""
+    found = [path for path in folder.glob("step-*") if STEP_NAME.fullmatch(path.name)] if folder.is_dir() else []
+    return max(found, key=lambda path: path.name, default=None)
+
+
+def read_state(path: Path, identity: str) -> dict[str, Any]:
+    """Read the state of a checkpoint.
+
+    Raises
+    ------
+    TrainError
+        Where it is damaged, or of another training than ``identity``.
+    """
     file = path / "state.json"
     try:
         state = json.loads(file.read_text())
     except (OSError, ValueError) as error:
-        raise _damaged(file, str(error)) from error
+        raise make_damaged(file, str(error)) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT or "sha256" not in state:
-        raise _damaged(file, f"it is not a state of format {FORMAT}")
+        raise make_damaged(file, f"it is not a state of format {FORMAT}")
+    if state.get("identity") != identity:
+        raise TrainError(
+            f"{path} is the checkpoint of another training (model, documents, settings or seed differ): "
+            f"give this run another folder, or delete it to start again."
+        )
     return state
 
 
-def _damaged(file: Path, cause: str) -> TrainError:
+def make_damaged(file: Path, cause: str) -> TrainError:
+    """Say which file of a checkpoint is damaged, and how to go on."""
     return TrainError(f"The checkpoint file {file} is damaged ({cause}): delete {file.parent} to restart.")

@@ -26,9 +26,12 @@ from causalmix.train.lora import add_lora, merge_lora
 from causalmix.train.memory import explain_out_of_memory
 from causalmix.train.meter import Meter, Work
 from causalmix.train.online import Online, OnlineSteps
+from causalmix.train.ranks import find_ranks
 from causalmix.train.reader import Batch, BatchReader
 from causalmix.train.schedule import learning_rate
-from causalmix.train.steps import PlannedSteps, Steps
+from causalmix.train.sharding import call, join, restore_model, shard_model
+from causalmix.train.shards import load_shards, save_shards
+from causalmix.train.steps import PlannedSteps, Step, Steps
 from causalmix.train.tokens import TokenStore
 from causalmix.train.trace import Trace
 
@@ -90,6 +93,9 @@ def train(
 ) -> TrainResult:
     """Train a model in place on documents of a store.
 
+    Where this process has joined others (:func:`~causalmix.train.ranks.join_ranks`), all of them call with the same
+    arguments and train the model together; each has all of it in the end.
+
     Parameters
     ----------
     model : PreTrainedModel
@@ -138,29 +144,36 @@ def train(
     adapted = add_lora(model, cfg.lora, seed) if cfg.lora.rank > 0 else None
 
     # -- data: every step's rows known before the first step, or chosen as it goes
-    lengths = store.lengths()
+    ranks, lengths = find_ranks(), store.lengths()
     if online is None:
-        steps: Steps = PlannedSteps(lengths[kept], kept, cfg, seed, n_steps)
+        steps: Steps = PlannedSteps(lengths[kept], kept, cfg, seed, n_steps, ranks)
     else:
-        steps = OnlineSteps(online, lengths[kept], kept, cfg, seed)
+        steps = OnlineSteps(online, lengths[kept], kept, cfg, seed, ranks)
     reader = BatchReader(store, cfg.max_length)
 
-    def build(step: int) -> tuple[int, list[tuple[Batch, Prepared]]]:
+    def build(step: int) -> tuple[Step, list[tuple[Batch, Prepared]]]:
         drawn = steps.draw(step)
         batches = [reader.read(rows) for rows in drawn.passes]
-        return drawn.position, [(batch, engine.prepare(batch)) for batch in batches]
+        return drawn, [(batch, engine.prepare(batch)) for batch in batches]
 
-    # -- optimiser, and what an interrupted training left
-    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    optimizer = make_optimizer(parameters, cfg)
-    saved, identity = None, ""
-    if checkpoint_dir is not None:
-        identity = identify(model, store, doc_ids, cfg, seed, steps.describe())
-        saved = load_checkpoint(checkpoint_dir, parameters, optimizer, identity)
-    ledger = Ledger(saved)
-    position = steps.restore(ledger.state["step"], ledger.state.get("steps"))
+    # -- ranks: this one's parts of the model
     meter = Meter(Work(model), engine.device, dtype)
     vocab_size = model.get_output_embeddings().weight.shape[0]
+    identity = ""
+    if checkpoint_dir is not None or ranks.size > 1:
+        identity = identify(model, store, doc_ids, cfg, seed, steps.describe())
+    ranks.check_same(identity)
+    parts = shard_model(model, ranks, is_half=engine.is_half)
+
+    # -- optimiser, and what an interrupted training left
+    parameters = {name: p for name, p in parts.named_parameters() if p.requires_grad}
+    optimizer = make_optimizer(parameters, cfg)
+    saved = None
+    if checkpoint_dir is not None:
+        load = load_shards if ranks.size > 1 else load_checkpoint
+        saved = load(checkpoint_dir, parameters, optimizer, identity)
+    ledger = Ledger(saved)
+    position = steps.restore(ledger.state["step"], ledger.state.get("steps"))
 
     off = None if progress else True
     bar = tqdm(total=steps.size, initial=position, desc="train", unit=steps.unit, disable=off)
@@ -172,34 +185,37 @@ def train(
         Trace(trace_path, steps.size) as trace,
     ):
         while position < steps.size:
-            # -- step: gradients of the mean over the target tokens of all passes
+            # -- step: gradients of the mean over the target tokens of all passes of all ranks
             step, before = ledger.state["step"], position
-            position, passes = feed.get(step)
-            n_targets = sum(batch.n_targets for batch, _ in passes)
-            seed_dropout(cfg, seed, step)
+            drawn, passes = feed.get(step)
+            position = drawn.position
+            real = [batch for batch, _ in passes[: drawn.n_real]]
+            own_targets = sum(batch.n_targets for batch in real)
+            n_tokens, n_targets = map(int, ranks.add(sum(batch.n_tokens for batch in real), own_targets))
+            seed_dropout(cfg, seed, step, ranks.rank)
             losses = []
             with explain_out_of_memory(cfg, step, vocab_size):
-                for _, prepared in passes:
-                    part = engine.sum_loss(model, prepared) / n_targets
+                for at, (_, prepared) in enumerate(passes):
+                    part = call(parts, engine.sum_loss, prepared) / n_targets
+                    part = part if at < drawn.n_real else part * 0.0
                     part.backward()  # type: ignore[no-untyped-call]
-                    losses.append(part.detach())
+                    losses.append(ranks.sum(part.detach()))
                 lr = learning_rate(cfg, position - 1, steps.size)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
-                norm = clip_grad_norm_(parameters.values(), cfg.grad_clip or math.inf, foreach=True)
-                n_tokens = sum(batch.n_tokens for batch, _ in passes)
-                documents = [document for batch, _ in passes for document in batch.documents]
+                norm = join(clip_grad_norm_(parameters.values(), cfg.grad_clip or math.inf, foreach=True))
+                documents = [document for batch in real for document in batch.documents]
                 ledger.add(Entry(step, losses, norm, documents), n_tokens, n_targets)
                 if not is_gpu:  # there reading would wait for the step; it is done when the loss is logged or saved
                     ledger.read()
                 optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-            # -- account
+            # -- account; speeds are this rank's own
             if steps.needs_losses:
-                counts = [batch.n_targets for batch, _ in passes]
+                counts = [batch.n_targets for batch in real]
                 steps.observe([loss.item() * n_targets / n for loss, n in zip(losses, counts)], counts)
-            meter.add(np.minimum(lengths[documents], cfg.max_length), n_targets)
+            meter.add(np.minimum(lengths[documents], cfg.max_length), own_targets)
             bar.update(position - before)
             trace.step()
             is_last = position == steps.size
@@ -210,17 +226,22 @@ def train(
                 log({"step": step + 1, "loss": ledger.loss, "lr": lr, "grad_norm": ledger.norm, **numbers})
 
             # -- checkpoint
-            is_told = should_stop is not None and not is_last and should_stop()
+            is_told = should_stop is not None and not is_last and ranks.agree(should_stop)
             is_due = bool(cfg.checkpoint_every) and (step + 1) % cfg.checkpoint_every == 0
             if checkpoint_dir is not None and (is_due or is_told):
                 ledger.read()
-                progress_so_far = {**ledger.state, "steps": steps.state(), "identity": identity}
-                writer.save(take_snapshot(parameters, optimizer, progress_so_far))
+                state = {**ledger.state, "steps": steps.state(), "identity": identity}
+                if ranks.size > 1:
+                    save_shards(checkpoint_dir, parameters, optimizer, state)
+                else:
+                    writer.save(take_snapshot(parameters, optimizer, state))
             if is_told:
                 writer.wait()
                 raise StoppedEarlyError(f"told to stop after {steps.unit} {position} of {steps.size}")
         ledger.read()
 
+    optimizer.state.clear()  # the model is about to take more room
+    restore_model(parts, model)
     if adapted is not None:
         merge_lora(adapted)
     model.to(dtype=dtype).eval()
@@ -253,7 +274,8 @@ def make_optimizer(parameters: dict[str, torch.nn.Parameter], cfg: TrainConfig) 
     return torch.optim.AdamW(kept, lr=cfg.lr_peak, betas=(cfg.beta1, cfg.beta2), fused=True)
 
 
-def seed_dropout(cfg: TrainConfig, seed: int, step: int) -> None:
-    """Make the dropout of a step a function of seed and step, so that resuming needs no generator state."""
+def seed_dropout(cfg: TrainConfig, seed: int, step: int, rank: int) -> None:
+    """Make the dropout of a step a function of seed, step and rank, so that resuming needs no generator state."""
     if cfg.lora.rank > 0 and cfg.lora.dropout > 0:
-        torch.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
+        sequence = np.random.SeedSequence([seed, step], spawn_key=(rank,) if rank else ())
+        torch.manual_seed(int(sequence.generate_state(1)[0]))

@@ -23,6 +23,7 @@ from causalmix.errors import TrainError, name_some
 from causalmix.mixture.odm import Bandit
 from causalmix.mixture.simplex import count_allowed
 from causalmix.train.batches import plan_rows
+from causalmix.train.ranks import Ranks
 from causalmix.train.schedule import split_rows
 from causalmix.train.steps import Step
 
@@ -78,8 +79,16 @@ class OnlineSteps:
     needs_losses = True
 
     def __init__(
-        self, online: Online, lengths: NDArray[np.int64], doc_ids: NDArray[np.int64], cfg: TrainConfig, seed: int
+        self,
+        online: Online,
+        lengths: NDArray[np.int64],
+        doc_ids: NDArray[np.int64],
+        cfg: TrainConfig,
+        seed: int,
+        ranks: Ranks | None = None,
     ) -> None:
+        if ranks is not None and ranks.size > 1:
+            raise TrainError(f"mixture=odm trains in one process, not in {ranks.size}: set resources.ranks=1.")
         self.online, self.cfg, self.seed = online, cfg, seed
         self.size = online.n_samples * cfg.n_epochs
         self.position = 0
@@ -118,7 +127,7 @@ class OnlineSteps:
         self.path.append(drawn)
         parts = [(k, part) for k in sorted(rows) for part in split_rows(tuple(rows[k]), self.cfg.rows_per_pass)]
         self.pass_domains = [domain for domain, _ in parts]
-        return Step([part for _, part in parts], self.position)
+        return Step([part for _, part in parts], self.position, len(parts))
 
     def observe(self, losses: list[float], n_targets: list[int]) -> None:
         """Reward the domains of the step with their losses."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from causalmix.config import TrainConfig
 from causalmix.train.batches import plan_batches
+from causalmix.train.ranks import Ranks
 from causalmix.train.reader import Rows
 
 
@@ -49,8 +50,26 @@ def plan_steps(
 
 def split_rows(rows: Rows, rows_per_pass: int) -> list[Rows]:
     """Split a step's rows into forward passes; 0 makes one pass of all."""
-    size = rows_per_pass or len(rows)
+    size = rows_per_pass or max(1, len(rows))
     return [rows[at : at + size] for at in range(0, len(rows), size)]
+
+
+def deal_rows(rows: Rows, rows_per_pass: int, ranks: Ranks) -> tuple[list[Rows], int]:
+    """Deal a step's rows to the ranks, so that the step is the same whatever their number.
+
+    Every rank makes the same number of passes, because weights are brought together in each of them. A rank that has
+    fewer rows repeats the step's first one, and its loss does not count.
+
+    Returns
+    -------
+    passes : list
+        This rank's rows of each forward pass.
+    n_real : int
+        How many of the passes count, from the first.
+    """
+    own = split_rows(rows[ranks.rank :: ranks.size], rows_per_pass)
+    n_passes = len(split_rows(rows[:: ranks.size], rows_per_pass))  # the first rank has the most rows
+    return own + [rows[:1]] * (n_passes - len(own)), len(own)
 
 
 def learning_rate(cfg: TrainConfig, step: int, n_steps: int) -> float:

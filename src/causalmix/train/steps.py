@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalmix.config import TrainConfig
+from causalmix.train.ranks import Ranks
 from causalmix.train.reader import Rows
-from causalmix.train.schedule import plan_steps, split_rows
+from causalmix.train.schedule import deal_rows, plan_steps
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,13 @@ class Step:
         Rows of each forward pass.
     position : int
         How much of the training is behind at its end, in the units of its :class:`Steps`.
+    n_real : int
+        How many of the passes count, from the first: see :func:`~causalmix.train.schedule.deal_rows`.
     """
 
     passes: list[Rows]
     position: int
+    n_real: int
 
 
 class Steps(Protocol):
@@ -69,21 +73,28 @@ class Steps(Protocol):
 
 
 class PlannedSteps:
-    """Every step's rows, known before the first step."""
+    """Every step's rows, known before the first step, and dealt to the ranks."""
 
     unit = "step"
     needs_losses = False
 
     def __init__(
-        self, lengths: NDArray[np.int64], doc_ids: NDArray[np.int64], cfg: TrainConfig, seed: int, n_steps: int | None
+        self,
+        lengths: NDArray[np.int64],
+        doc_ids: NDArray[np.int64],
+        cfg: TrainConfig,
+        seed: int,
+        n_steps: int | None,
+        ranks: Ranks,
     ) -> None:
         self.plan = plan_steps(lengths, doc_ids, cfg, seed, n_steps)
-        self.rows_per_pass = cfg.rows_per_pass
+        self.rows_per_pass, self.ranks = cfg.rows_per_pass, ranks
         self.size = len(self.plan)
 
     def draw(self, step: int) -> Step:
-        """Return a step's rows, in passes."""
-        return Step(split_rows(self.plan[step], self.rows_per_pass), step + 1)
+        """Return this rank's rows of a step, in passes."""
+        passes, n_real = deal_rows(self.plan[step], self.rows_per_pass, self.ranks)
+        return Step(passes, step + 1, n_real)
 
     def observe(self, losses: list[float], n_targets: list[int]) -> None:
         """Nothing depends on them."""

@@ -1,0 +1,5 @@
+"""``python -m causalmix.cli``."""
+
+from causalmix.cli import main
+
+main()

@@ -1,0 +1,109 @@
+"""`causalmix pool`: prepare pools, score them, look at them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from causalmix.cli.compose import compose_config
+from causalmix.cli.printing import AsJson, Overrides, print_rows
+
+app = typer.Typer(help="Prepare and look at document pools.", no_args_is_help=True)
+
+
+@app.command("prepare")
+def prepare_pool(overrides: Overrides = None) -> None:
+    """Ingest, tokenise and score a pool, once; typed again it only checks."""
+    from causalmix.pool.prepare import prepare
+    from causalmix.sweep.points import to_config
+
+    plain = compose_config(overrides)
+    typer.echo(prepare(to_config(plain).pool, Path(plain["outputs"])))
+
+
+@app.command("score")
+def score_pool(
+    overrides: Overrides = None,
+    shard: Annotated[int | None, typer.Option(help="Which part, from 0; in a SLURM array: the task's.")] = None,
+    of: Annotated[int | None, typer.Option(help="Parts in all.")] = None,
+    before: Annotated[bool, typer.Option("--before", help="Only make what comes before the scores.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score a pool, or one part of it; the part that ends last finishes the store."""
+    from causalmix.pool.prepare import score_pool as score
+    from causalmix.pool.score_work import find_shard
+    from causalmix.sweep.points import to_config
+
+    part = None if before else find_shard(shard, of, os.environ)
+    plain = compose_config(overrides)
+    facts = score(to_config(plain).pool, Path(plain["outputs"]), part)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    rate = f", {facts['n_scored'] / facts['wall_s']:.0f} a second" if facts["n_scored"] and facts["wall_s"] else ""
+    n_left, n_blocks = facts["blocks_left"], facts["n_blocks"]
+    left = "the store is finished" if facts["finished"] else f"{n_left} of {n_blocks} blocks left"
+    typer.echo(f"{facts['path']}: scored {facts['n_scored']} documents{rate}; {left}")
+
+
+@app.command("state")
+def write_pool_state(
+    output: Annotated[Path, typer.Argument(help="Where to write state.json.")], overrides: Overrides = None
+) -> None:
+    """Measure the state of a pool (all of it, or pool.candidate=...) for `python -m analysis`."""
+    from causalmix.study.targets import measure_target
+    from causalmix.sweep.points import Inputs
+
+    plain = compose_config(["pool.candidate.kind=all", *(overrides or [])])
+    typer.echo(measure_target(plain, Inputs(Path(plain["outputs"])), output))
+
+
+@app.command("describe")
+def describe_pool(
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    n_samples: Annotated[int | None, typer.Option(help="Target size, for the repeats available.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with pictures here.")] = None,
+) -> None:
+    """Print sizes, tokens, repeats available and the state of a pool."""
+    from causalmix.pool.describe import describe_pool as describe
+    from causalmix.pool.pictures import tabulate_state, write_page
+    from causalmix.pool.prepare import prepare
+    from causalmix.pool.store import open_pool
+    from causalmix.sweep.points import to_config
+
+    plain = compose_config(overrides)
+    config = to_config(plain)
+    pool = open_pool(prepare(config.pool, Path(plain["outputs"])))
+    facts = describe(pool, config.pool.candidate, n_samples=n_samples or config.train.n_samples)
+    if html:
+        write_page(html, facts)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    print_rows(
+        [{"domain": domain, **values} for domain, values in facts["domains"].items()],
+        f"{facts['name']}: {facts['n_documents']} documents, {facts['n_tokens']} tokens",
+    )
+    for feature, count in facts["truncated_scores"].items():
+        typer.echo(f"{feature}: {count} texts ({count / facts['n_documents']:.1%}) were longer than what it reads")
+    state = [{"state of a candidate pool": name, **values} for name, values in tabulate_state(facts).items()]
+    print_rows(state, "means and quantiles of the normalised scores")
+    for cause, counts in facts["left_out"].items():
+        typer.echo(f"left out as {cause}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    if html:
+        typer.echo(f"wrote {html}")
+
+
+@app.command("verify")
+def verify_pool(folder: Annotated[Path, typer.Argument(help="A prepared pool.")]) -> None:
+    """Read every byte of a prepared pool and compare it with what was written."""
+    from causalmix.pool.store import open_pool
+
+    pool = open_pool(folder, verify=True)
+    n_bytes = sum(file["bytes"] for file in pool.facts["files"].values())
+    typer.echo(f"{folder}: {len(pool.facts['files'])} files, {n_bytes} bytes, all as they were written")
