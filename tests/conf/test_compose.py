@@ -138,15 +138,9 @@ POOLS = {"causalmix_sft": "tulu3_800k", "causalmix_sft_target": "tulu3_800k", "a
 POOLS |= {"causalmix_longcot": "longcot"}
 
 
-def compose_experiment(name: str) -> dict[str, Any]:
-    """Compose an experiment; where its pool's file is not there, on another pool."""
-    is_there = name not in POOLS or (CONF / "pool" / f"{POOLS[name]}.yaml").exists()
-    return compose_config([f"experiment={name}", *([] if is_there else ["pool=jsonl"])])
-
-
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS))
 def test_an_experiment_composes_and_keeps_its_promises(name: str) -> None:
-    plain = compose_experiment(name)
+    plain = compose_config([f"experiment={name}"])
     check_settings(plain)
     to_config(plain)
     if plain["job"] == "study":
@@ -169,7 +163,7 @@ def test_an_ablation_sweeps_estimators_and_policies() -> None:
 
     register_schemas()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = compose("config", overrides=["experiment=ablation", "pool=jsonl"], return_hydra_config=True)
+        composed = compose("config", overrides=["experiment=ablation"], return_hydra_config=True)
     assert dict(composed.hydra.sweeper.params) == {
         "estimator": "causal_forest,no_orthogonalisation,no_covariates",
         "policy": "causalmix_a,causalmix_s",
