@@ -35,7 +35,7 @@ def test_every_config_file_builds_a_design():
             cfg.weights = dict.fromkeys(AVAILABLE, 0.25)
         design = build_design(cfg, domains=list(AVAILABLE), natural=NATURAL, available=AVAILABLE, n_samples=200)
         assert design.name == path.stem
-        assert design.is_random == (path.stem not in ("equal", "natural", "fixed", "policy"))
+        assert design.is_random == (path.stem not in ("equal", "natural", "fixed", "policy", "odm"))
         if path.stem == "dirichlet_confounded":  # needs a state; see test_confounded
             continue
         assert design.sample(np.random.default_rng(0), 0).weights.sum() == pytest.approx(1.0)
