@@ -34,7 +34,7 @@ NAME = "hunted-a"
 N_WORKERS = 2
 LEASE_S = 2.0
 EVERY = 20  # steps between checkpoints
-LENGTH = ["train.n_samples=200", "train.n_epochs=4", f"train.checkpoint_every={EVERY}", "train.log_every=1000"]
+LENGTH = ["train.n_samples=200", f"train.checkpoint_every={EVERY}", "train.log_every=1000"]
 LIFE = 1.0  # of a worker at most, in the time that a run takes in peace on this machine
 LIMIT_S = 1500.0
 OWN_TIMES = ("started_at", "wall_s", "device_s", "git_sha", "sweep_id")
@@ -75,10 +75,10 @@ class CountedShift(Shift):
             os.close(steps)
 
 
-def make_sweep(outputs: Path, sweep: Path, n_runs: int) -> list[str]:
+def make_sweep(outputs: Path, sweep: Path, n_runs: int, n_epochs: int) -> list[str]:
     """Write what a launch of real runs leaves for its workers."""
     inputs = Inputs(outputs)
-    points = [{**compose_tiny(outputs, *LENGTH), "seed": seed} for seed in range(n_runs)]
+    points = [{**compose_tiny(outputs, *LENGTH, f"train.n_epochs={n_epochs}"), "seed": seed} for seed in range(n_runs)]
     runs = plan_runs(points, inputs)
     folder = open_sweep(outputs, str(sweep), runs, [])
     table = write_points(folder, list_entries(runs, inputs))
@@ -172,10 +172,8 @@ def judge(sweep: Path, quiet: Path, run_ids: list[str], counts: Counts) -> None:
         counts.redone_too_much += redone > EVERY * (len(attempts) - 1)
 
 
-def chase(
-    n_runs: int, n_kills: int, seed: int, outputs: Path | None = None, say: Callable[[str], None] = print
-) -> Counts:
-    """Do a sweep in peace and the same one under fire; ``outputs`` may hold the tiny pool and base already."""
+def chase(given: argparse.Namespace, say: Callable[[str], None] = print) -> Counts:
+    """Do a sweep in peace and the same one under fire."""
     import torch
 
     import causalmix.run.proxy
@@ -185,16 +183,16 @@ def chase(
     counts = Counts()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        outputs = outputs or folder / "outputs"
-        run_ids = make_sweep(outputs, folder / "quiet", n_runs)
+        outputs = given.outputs or folder / "outputs"
+        run_ids = make_sweep(outputs, folder / "quiet", given.runs, given.epochs)
         begun = time.monotonic()
-        hunt(folder / "quiet", run_ids, 0, random.Random(seed))
+        hunt(folder / "quiet", run_ids, 0, random.Random(given.seed))
         peace_s = time.monotonic() - begun
         say(f"in peace: {peace_s:.1f} s")
-        life_s = LIFE * peace_s * N_WORKERS / n_runs
+        life_s = LIFE * peace_s * N_WORKERS / given.runs
         begun = time.monotonic()
-        make_sweep(outputs, folder / "hunted", n_runs)
-        counts.kills = hunt(folder / "hunted", run_ids, n_kills, random.Random(seed), life_s)
+        make_sweep(outputs, folder / "hunted", given.runs, given.epochs)
+        counts.kills = hunt(folder / "hunted", run_ids, given.kills, random.Random(given.seed), life_s)
         say(f"under fire: {time.monotonic() - begun:.1f} s")
         judge(folder / "hunted", folder / "quiet", run_ids, counts)
     return counts
@@ -205,10 +203,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=64)
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--epochs", type=int, default=24, help="of a run: 18 steps each")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--outputs", type=Path, help="where the tiny pool lies, if anywhere")
     given = parser.parse_args()
-    counts = chase(given.runs, given.kills, given.seed, given.outputs)
+    counts = chase(given)
     print(json.dumps(asdict(counts)))
     bad = counts.lost + counts.twice + counts.corrupt + counts.changed + counts.redone_too_much
     return int(bool(bad))
