@@ -91,7 +91,8 @@ def do_job(job: dict[str, Any], rank: int = 0) -> dict[str, Any]:
             log=lines.append,
             should_stop=should_stop,
         )
-        answer["result"] = {key: value for key, value in asdict(result).items() if key != "wall_s"}
+        facts = {key: value for key, value in asdict(result).items() if key != "wall_s"}
+        answer["result"] = facts | {"documents": result.documents.tolist()}
         answer["sums"] = {name: p.detach().double().abs().sum().item() for name, p in model.named_parameters()}
     except StoppedEarlyError:
         answer["stopped"] = True
