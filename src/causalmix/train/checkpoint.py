@@ -113,11 +113,29 @@ def write_checkpoint(folder: Path, snapshot: Snapshot) -> Path:
     save_file(snapshot.parameters, temporary / "model.safetensors")
     save_file(snapshot.moments, temporary / "optimizer.safetensors")
     hashes = {file.name: hash_file(file) for file in sorted(temporary.glob("*.safetensors"))}
-    (temporary / "state.json").write_text(json.dumps({"format": FORMAT, **snapshot.state, "sha256": hashes}, indent=1))
+    return publish(temporary, {**snapshot.state, "sha256": hashes})
+
+
+def publish(temporary: Path, state: dict[str, Any]) -> Path:
+    """Give a written checkpoint its state and its name, and remove the older ones.
+
+    Parameters
+    ----------
+    temporary : Path
+        Folder ``.writing-*`` beside the others, with every tensor in it.
+    state : dict
+        JSON values, with ``step`` and the files' ``sha256``.
+
+    Returns
+    -------
+    Path
+        The ``step-<n>`` folder, whole or not there whenever the process dies.
+    """
+    folder, final = temporary.parent, temporary.parent / f"step-{state['step']:08d}"
+    (temporary / "state.json").write_text(json.dumps({"format": FORMAT, **state}, indent=1))
     for file in temporary.iterdir():
         sync(file)
     sync(temporary)
-    final = folder / f"step-{snapshot.state['step']:08d}"
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
     sync(folder)

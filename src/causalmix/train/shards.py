@@ -7,7 +7,6 @@ pickle beside the tensors and reads it back, which this project does for no file
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from pathlib import Path
@@ -19,8 +18,8 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from causalmix.errors import TrainError
-from causalmix.files import hash_file, sync
-from causalmix.train.checkpoint import FORMAT, STEP_NAME, find_checkpoint, make_damaged, read_state
+from causalmix.files import hash_file
+from causalmix.train.checkpoint import find_checkpoint, make_damaged, publish, read_state
 from causalmix.train.ranks import Ranks, find_ranks
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -52,16 +51,7 @@ def save_shards(
         # A rank's file is named by its number, so that digests and sorted names pair.
         files = sorted(temporary.glob("*.safetensors"))
         hashes = dict(zip([file.name for file in files], [one for one in digests if one != NO_FILE], strict=True))
-        facts = {"format": FORMAT, **state, "n_ranks": ranks.size, "sha256": hashes}
-        (temporary / "state.json").write_text(json.dumps(facts, indent=1))
-        for file in [*files, temporary / "state.json", temporary]:
-            sync(file)
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
-        sync(folder)
-        for old in folder.iterdir():
-            if old != final and (STEP_NAME.fullmatch(old.name) or old.name.startswith(".writing-")):
-                shutil.rmtree(old, ignore_errors=True)
+        publish(temporary, {**state, "n_ranks": ranks.size, "sha256": hashes})
     ranks.wait()
     return final
 
