@@ -20,10 +20,14 @@ import time
 import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from train import DEMO, find_demo, run_process  # first: it sets the threads, and takes this folder off the path
+
+if TYPE_CHECKING:
+    from causalmix.config import EvaluateConfig
 
 BATCH_SIZES = (1, 8, 16, 32, 64, 128)
 TOLERANCE = 1e-5
@@ -35,17 +39,9 @@ def main() -> None:
     if options.runs:
         print(json.dumps(measure_share(options)))
         return
-    rows, n_requests, error = compare(options)
-    best = min((row for row in rows if row["arm"] == "lm-eval"), key=lambda row: row["seconds"])
-    times = {row["arm"]: best["seconds"] / row["seconds"] for row in rows if row["arm"] != "lm-eval"}
-    print(f"{n_requests} requests; largest relative difference of a log-likelihood {error:.1e}")
-    print(f"{'':16} {'batch':>6} {'seconds':>8} {'requests/s':>11} {'times faster than the best':>27}")
-    for row in rows:
-        ratio = best["seconds"] / row["seconds"]
-        print(
-            f"{row['arm']:16} {row['batch_size']:>6} {row['seconds']:>8.3f} {n_requests / row['seconds']:>11.0f} "
-            f"{ratio:>27.1f}"
-        )
+    cells = compare(options)
+    for cell in cells:
+        show(cell)
     flags = [part for override in options.override for part in ("--override", override)]
     share = json.loads(
         run_process(sys.executable, __file__, "--runs", "--outputs", str(options.outputs), *flags).splitlines()[-1]
@@ -57,13 +53,23 @@ def main() -> None:
             "date": datetime.now(UTC).date().isoformat(),
             "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
             "settings": {"threads": os.environ["OMP_NUM_THREADS"], "aims": AIMS, "override": options.override},
-            "n_requests": n_requests,
-            "largest_relative_difference": error,
-            "rows": rows,
-            "times_faster": times,
+            "cells": cells,
             "run": share,
         }
         options.json.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def show(cell: dict[str, Any]) -> None:
+    """Print a cell, and put into its rows how many times faster than lm-eval's best each is."""
+    best = min(row["seconds"] for row in cell["rows"] if row["arm"] == "lm-eval")
+    print(f"{cell['cell']}: {cell['n_requests']} requests, relative differences up to {cell['difference']:.1e}")
+    print(f"{'':16} {'batch':>6} {'seconds':>8} {'requests/s':>11} {'times faster than the best':>27}")
+    for row in cell["rows"]:
+        row["times_faster"] = best / row["seconds"]
+        rate = cell["n_requests"] / row["seconds"]
+        print(
+            f"{row['arm']:16} {row['batch_size']:>6} {row['seconds']:>8.3f} {rate:>11.0f} {row['times_faster']:>27.1f}"
+        )
 
 
 def parse_options() -> argparse.Namespace:
@@ -84,13 +90,12 @@ def compose(options: argparse.Namespace) -> dict[str, Any]:
     return compose_config(settings)
 
 
-def compare(options: argparse.Namespace) -> tuple[list[dict[str, Any]], int, float]:
-    """Score the demo's requests with every arm, in turns; rows, requests, and how far apart their numbers are."""
+def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Score the demo's held-out answers, and lettered questions of the same documents."""
     import torch
 
     from causalmix.config import EvaluateConfig
     from causalmix.evaluate.evaluator import Evaluator
-    from causalmix.evaluate.likelihood import LikelihoodLM
     from causalmix.pool.store import open_pool
     from causalmix.train.model import load_base
 
@@ -101,11 +106,31 @@ def compare(options: argparse.Namespace) -> tuple[list[dict[str, Any]], int, flo
     evaluator = Evaluator(cfg, pool.tokenizer, pool.heldout_path)
     evaluator.evaluate(model)
     requests = [one for task in evaluator.tasks for one in evaluator.loaded["tasks"][task].instances]
+    cells = {"the demo's answers": requests, "four lettered answers a question": make_questions(requests)}
+    return [{"cell": name, **time_arms(model, pool.tokenizer, cfg, cells[name], options)} for name in cells]
+
+
+def make_questions(requests: list[Any]) -> list[Any]:
+    """Ask a letter after three worked conversations and a fourth, as tasks of multiple choice do."""
+    from lm_eval.api.instance import Instance
+
+    texts = [context + answer for context, answer in (request.args for request in requests)]
+    contexts = ["\n".join(texts[at : at + 4]) + "\nAnswer:" for at in range(0, len(texts) - 3, 4)]
+    pairs = [(context, letter) for context in contexts for letter in "ABCD"]
+    return [Instance("loglikelihood", {}, pair, 0, ("letters", at, 1)) for at, pair in enumerate(pairs)]
+
+
+def time_arms(
+    model: Any, tokenizer: Any, cfg: EvaluateConfig, requests: list[Any], options: argparse.Namespace
+) -> dict[str, Any]:
+    """Score requests with every arm in turns, and check that their numbers are the same."""
+    from causalmix.evaluate.likelihood import LikelihoodLM
+
     ours: dict[str, LikelihoodLM] = {}
 
     def first() -> Any:
         # lm-eval's own rule for where an answer starts, so that both score the same tokens
-        ours["lm"] = LikelihoodLM(pool.tokenizer, max_length=cfg.max_length, batch_size=cfg.batch_size)
+        ours["lm"] = LikelihoodLM(tokenizer, max_length=cfg.max_length, batch_size=cfg.batch_size)
         ours["lm"].model = model
         return ours["lm"].loglikelihood(requests)
 
@@ -114,8 +139,8 @@ def compare(options: argparse.Namespace) -> tuple[list[dict[str, Any]], int, flo
         ("ours, again", cfg.batch_size): lambda: ours["lm"].loglikelihood(requests),
     }
     for size in BATCH_SIZES:
-        stock = make_stock(model, pool.tokenizer, cfg.max_length, size)
-        arms["lm-eval", size] = lambda stock=stock: stock.loglikelihood(requests, disable_tqdm=True)  # type: ignore[misc]
+        stock = make_stock(model, tokenizer, cfg.max_length, size)
+        arms["lm-eval", size] = partial(stock.loglikelihood, requests, disable_tqdm=True)
     best: dict[tuple[str, int], float] = {}
     found: dict[tuple[str, int], Any] = {}
     for _ in range(options.repetitions):
@@ -123,11 +148,11 @@ def compare(options: argparse.Namespace) -> tuple[list[dict[str, Any]], int, flo
             started = time.process_time()
             found[arm] = score()
             best[arm] = min(best.get(arm, float("inf")), time.process_time() - started)
-    error = max(measure_difference(found["ours, first", cfg.batch_size], answers) for answers in found.values())
-    if error > TOLERANCE:
-        raise SystemExit(f"the numbers are not the same: they differ by {error:.1e}")
+    difference = max(measure_difference(found["ours, first", cfg.batch_size], answers) for answers in found.values())
+    if difference > TOLERANCE:
+        raise SystemExit(f"the numbers are not the same: they differ by {difference:.1e}")
     rows = [{"arm": arm, "batch_size": size, "seconds": seconds} for (arm, size), seconds in best.items()]
-    return rows, len(requests), error
+    return {"n_requests": len(requests), "difference": difference, "rows": rows}
 
 
 def make_stock(model: Any, tokenizer: Any, max_length: int, batch_size: int) -> Any:
