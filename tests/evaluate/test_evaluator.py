@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import lm_eval
 import pytest
 import torch
 import yaml
@@ -25,6 +26,14 @@ from tests.evaluate.files import (
 torch.set_num_threads(1)
 TASKS = ["math", "math_hard", "safety", "math_unseen"]
 CONFIG = make_config(dev={"math": ["math", "math_hard"], "safety": ["safety"]}, unseen={"math": ["math_unseen"]})
+STOCK = Path(lm_eval.__file__).parent / "tasks"
+HUMANEVAL = {
+    "task_id": "HumanEval/0",
+    "prompt": "def double(x):\n",
+    "test": "def check(candidate):\n    assert candidate(3) == 6\n",
+    "entry_point": "double",
+}
+MBPP = {"text": "Double a number.", "test_list": ["assert double(1) == 2", "assert double(3) == 6", "assert True"]}
 
 
 @pytest.fixture
@@ -236,3 +245,55 @@ def test_tasks_of_lm_eval_are_scored_by_the_likelihood_of_the_right_choice(own_t
         make_evaluator(None, make_config(source="lm_eval", include_path=str(own_tasks), dev={"x": ["own_c"]}))
     with pytest.raises(EvaluateError, match="own_unsafe run code that a model has written"):
         make_evaluator(None, make_config(source="lm_eval", include_path=str(own_tasks), dev={"x": ["own_unsafe"]}))
+    with pytest.raises(EvaluateError, match=r"own_unsafe run code .* and not through code_eval"):
+        make_evaluator(
+            None,
+            make_config(
+                source="lm_eval",
+                include_path=str(own_tasks),
+                dev={"x": ["own_unsafe"]},
+                allow_code_execution=True,
+            ),
+        )
+
+
+@pytest.fixture
+def code_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """HumanEval and MBPP of lm-eval, over a problem each that lies here."""
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("HF_ALLOW_CODE_EVAL", raising=False)
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    for name, row in (("humaneval", HUMANEVAL), ("mbpp", MBPP)):
+        data = tmp_path / f"{name}.jsonl"
+        data.write_text(json.dumps(row) + "\n")
+        task = {
+            "include": str(STOCK / name / f"{name}.yaml"),
+            "task": f"own_{name}",
+            "dataset_path": "json",
+            "dataset_name": None,
+            "dataset_kwargs": {"data_files": {"test": str(data)}, "cache_dir": str(tmp_path / "cache")},
+            "generation_kwargs": {"until": ["\n\n"], "max_gen_toks": 4, "do_sample": False},
+        }
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(task))
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+@pytest.mark.slow
+def test_humaneval_and_mbpp_are_refused_or_run_in_the_sandbox(code_tasks: Path) -> None:
+    dev = {"coding": ["own_humaneval", "own_mbpp"]}
+    cfg = make_config(source="lm_eval", include_path=str(code_tasks), dev=dev, max_length=512)
+    with pytest.raises(EvaluateError, match=r"code that a model has written: evaluate.allow_code_execution=true"):
+        make_evaluator(None, cfg)
+    cfg.allow_code_execution = True
+    evaluator = make_evaluator(None, cfg)
+    outcomes = evaluator.evaluate(make_model()).outcomes
+    assert outcomes["outcome.coding.own_humaneval"] == outcomes["outcome.coding.own_mbpp"] == 0.0
+    for name, answer in (("own_humaneval", "    return 2 * x\n"), ("own_mbpp", "def double(x): return 2 * x\n")):
+        task = evaluator.loaded["tasks"][name]
+        (instance,) = task.instances
+        instance.resps, instance.filtered_resps = [answer], {}
+        task.apply_filters()
+        (found,) = [task.process_results(instance.doc, [response]) for response in instance.filtered_resps.values()]
+        assert list(found.values()) == [1.0], found

@@ -122,3 +122,22 @@ def test_requests_without_tokens_and_rolling_requests_are_refused() -> None:
         lm._loglikelihood_tokens([(("a", ""), [1], [])])
     with pytest.raises(EvaluateError, match="Rolling likelihoods"):
         lm.loglikelihood_rolling([])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_question_is_read_once_for_its_lettered_answers() -> None:
+    contexts = [" ".join(WORDS[at:] + WORDS[:at]) for at in range(5)]
+    pairs = [(context, f" {letter}") for context in contexts for letter in "xyzw"]
+    pairs += [(contexts[0], " face xx"), (contexts[0], " face xy"), (contexts[0], " gin xy"), pairs[0]]
+    requests = [Instance("loglikelihood", {}, pair, 0, ("t", at, 1)) for at, pair in enumerate(pairs)]
+    lm = make_lm()
+    answers = [lm.encode_request(*pair)[1] for pair in pairs]
+    fast = lm.loglikelihood(requests)
+    stock = make_stock(256).loglikelihood(requests, disable_tqdm=True)
+    assert [total for total, _ in fast] == pytest.approx([total for total, _ in stock], rel=1e-5)
+    assert [greedy for _, greedy in fast] == [greedy for _, greedy in stock]
+    ((layouts, _),) = lm._layouts.values()
+    n_read = sum(len(layout.batch.flat.lengths) for layout in layouts)
+    whole = {(*lm.encode_request(*pair)[0], *answer[:-1]) for pair, answer in zip(pairs, answers)}
+    assert n_read == len(whole) < len(pairs) / 2
+    assert sum(len(layout.targets) for layout in layouts) == sum(map(len, answers))

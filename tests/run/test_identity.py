@@ -40,6 +40,7 @@ def test_one_exact_id() -> None:
         ("train.compile", True),
         ("train.profile", True),
         ("evaluate.batch_size", 3),
+        ("evaluate.allow_code_execution", True),
         ("pool.path", "moved/elsewhere"),
         ("pool.store_dir", "moved"),
         ("policy.rho", 0.1),

@@ -93,3 +93,4 @@ class EvaluateConfig:
     batch_size: int = 64
     max_length: int = 512
     include_path: str | None = None  # lm_eval: a folder of further task files
+    allow_code_execution: bool = False  # lm_eval: run what the model writes (humaneval, mbpp), in a sandbox

@@ -21,6 +21,7 @@ from lm_eval.tasks import TaskManager
 
 from causalmix.config import EvaluateConfig
 from causalmix.errors import EvaluateError, name_some, nearest_name
+from causalmix.evaluate.code_tasks import HINT, check_sandboxed, refused_metric, sandboxed_metric
 from causalmix.evaluate.heldout import read_heldout
 from causalmix.evaluate.likelihood import AnswerLM, LikelihoodLM
 from causalmix.evaluate.outcomes import TaskScore, average_outcomes
@@ -71,7 +72,7 @@ class Evaluator:
     ------
     EvaluateError
         For no tasks, a task named twice, one that is not in the held-out file or not known to lm-eval,
-        or one that runs code written by the model.
+        or one that runs code written by the model where ``allow_code_execution`` is not set.
     """
 
     def __init__(self, cfg: EvaluateConfig, tokenizer: PreTrainedTokenizerFast, heldout_path: Path | None) -> None:
@@ -80,13 +81,14 @@ class Evaluator:
         self.tasks = list_tasks(self.dev, self.unseen)
         self.is_local = cfg.source == "pool"
         self.limit = cfg.limit
+        self.allows_code = cfg.allow_code_execution
         kind = AnswerLM if self.is_local else LikelihoodLM
         self.lm = kind(tokenizer, max_length=cfg.max_length, batch_size=cfg.batch_size)
         with quiet_lm_eval():
             if cfg.source == "pool":
                 self.loaded = load_local_tasks(self.tasks, heldout_path, cfg.limit)
             elif cfg.source == "lm_eval":
-                self.loaded = load_stock_tasks(self.tasks, cfg.include_path)
+                self.loaded = load_stock_tasks(self.tasks, cfg.include_path, cfg.allow_code_execution)
             else:
                 raise EvaluateError(f"evaluate.source={cfg.source!r} is not one of pool, lm_eval.")
 
@@ -125,6 +127,7 @@ class Evaluator:
                     bootstrap_iters=0,
                     log_samples=False,
                     apply_chat_template=self.is_local,
+                    confirm_run_unsafe_code=self.allows_code,
                 )
         finally:
             self.lm.model = None
@@ -195,13 +198,14 @@ def load_local_tasks(tasks: list[str], heldout_path: Path | None, limit: int | N
     return loaded
 
 
-def load_stock_tasks(tasks: list[str], include_path: str | None) -> Loaded:
+def load_stock_tasks(tasks: list[str], include_path: str | None, allows_code: bool = False) -> Loaded:
     """Load lm-eval's own tasks, and those of a folder of the user's.
 
     Raises
     ------
     EvaluateError
-        For names that lm-eval does not know, or tasks that run code written by the model.
+        For names that lm-eval does not know, or tasks that run code written by the model where that is not allowed
+        or would not be in the sandbox.
     """
     # lm-eval's own index takes many seconds to build: only where the user's folder does not have it all.
     manager = TaskManager(include_path=include_path, include_defaults=False)
@@ -213,13 +217,13 @@ def load_stock_tasks(tasks: list[str], include_path: str | None) -> Loaded:
             f"lm-eval has no task {name_some(unknown)}. `lm-eval ls tasks` lists its tasks; "
             "evaluate.include_path=... names a folder of further ones."
         )
-    loaded: Loaded = manager.load(list(tasks))
-    unsafe = [name for name, task in loaded["tasks"].items() if getattr(task, "UNSAFE_CODE", False)]
-    if unsafe:
-        raise EvaluateError(
-            f"The tasks {name_some(unsafe)} run code that a model has written, which is not done here: "
-            "take them out of evaluate.dev and evaluate.unseen."
-        )
+    with sandboxed_metric() if allows_code else refused_metric():
+        loaded: Loaded = manager.load(list(tasks))
+    unsafe = {name: task for name, task in loaded["tasks"].items() if getattr(task, "UNSAFE_CODE", False)}
+    if allows_code:
+        check_sandboxed(unsafe)
+    elif unsafe:
+        raise EvaluateError(f"The tasks {name_some(list(unsafe))} run code that a model has written: {HINT}")
     return loaded
 
 

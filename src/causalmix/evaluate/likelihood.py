@@ -16,7 +16,7 @@ from lm_eval.api.model import TemplateLM
 from causalmix.errors import EvaluateError
 from causalmix.train.forward import Prepared, label_states, prepare
 from causalmix.train.packing import pack_best_fit
-from causalmix.train.reader import build_batch
+from causalmix.train.reader import Batch, build_batch
 from causalmix.train.tokens import TokenStore
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LOGITS_AT_ONCE = 2**26  # elements: a quarter of a gigabyte in float32
 Encoded = tuple[tuple[str, str], list[int], list[int]]  # texts, context ids, continuation ids
+Window = tuple[tuple[int, ...], int]  # tokens that the model reads, and from how many of the last it predicts
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,19 @@ class Layout:
     Attributes
     ----------
     batch : Prepared
-        On the device of the models; its targets are the continuation tokens.
-    owners : Tensor of int64, shape (n_targets,)
-        The request that each target belongs to.
+        On the device of the models. Requests that differ in their last token alone, as a question's lettered
+        answers do, are one document of it.
+    rows : Tensor of int64, shape (n_asked,)
+        The labelled position of the batch that each asked token is predicted from; on the device.
+    targets : Tensor of int64, shape (n_asked,)
+        The asked tokens; on the device.
+    owners : Tensor of int64, shape (n_asked,)
+        The request that each belongs to; on the CPU.
     """
 
     batch: Prepared
+    rows: torch.Tensor
+    targets: torch.Tensor
     owners: torch.Tensor
 
 
@@ -51,7 +59,7 @@ class LikelihoodLM(TemplateLM):  # type: ignore[misc]
     max_length : int
         Tokens of context and continuation; a longer context loses its start.
     batch_size : int
-        Requests a forward pass, of about equal length.
+        Documents a forward pass, of about equal length.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, *, max_length: int, batch_size: int) -> None:
@@ -129,18 +137,19 @@ class LikelihoodLM(TemplateLM):  # type: ignore[misc]
         return list(stock.generate_until(list(requests), disable_tqdm=True))
 
     def _lay_out(self, requests: Sequence[Encoded], device: torch.device) -> tuple[list[Layout], int]:
-        windows: list[tuple[int, list[int], int]] = []  # request, tokens, how many of the last are scored
+        # What is computed -> what is asked of it: requests and the tokens that each wants scored.
+        asked: dict[Window, list[tuple[int, list[int]]]] = {}
         n_truncated = 0
         for owner, (_, context, continuation) in enumerate(requests):
             if not context or not continuation:
                 what = "continuation" if context else "context"
                 raise EvaluateError(f"This request has no {what} token: {requests[owner][0]}")
-            pieces = cut_windows(context, continuation, self.max_length)
             n_truncated += len(context) + len(continuation) > self.max_length + 1
-            windows += [(owner, tokens, n_scored) for tokens, n_scored in pieces]
-        store = _store_windows(windows)
+            for tokens, n_scored in cut_windows(context, continuation, self.max_length):
+                window = (tuple(tokens[:-1]), n_scored)
+                asked.setdefault(window, []).append((owner, tokens[-n_scored:]))
+        store, asking = _store_windows(list(asked)), list(asked.values())
         lengths = store.lengths()
-        owners = np.array([owner for owner, _, _ in windows])
         layouts = []
         order = np.argsort(-lengths, kind="stable")
         for start in range(0, len(order), self.batch_size):
@@ -148,10 +157,7 @@ class LikelihoodLM(TemplateLM):  # type: ignore[misc]
             capacity = int(lengths[group[0]])
             rows = tuple(tuple(group[row].tolist()) for row in pack_best_fit(lengths[group], capacity))
             batch = build_batch(store, rows, capacity)
-            n_scored = [windows[document][2] for document in batch.documents]
-            layouts.append(
-                Layout(prepare(batch, device), torch.from_numpy(np.repeat(owners[batch.documents], n_scored)))
-            )
+            layouts.append(_lay_out_batch(batch, [asking[document] for document in batch.documents], device))
         return layouts, n_truncated
 
     @torch.inference_mode()
@@ -163,10 +169,10 @@ class LikelihoodLM(TemplateLM):  # type: ignore[misc]
         misses = torch.zeros(n_requests, dtype=torch.int64)
         for layout in layouts:
             states = label_states(self.model, layout.batch)
-            for part in range(0, len(states), chunk):
+            for part in range(0, len(layout.rows), chunk):
                 span = slice(part, part + chunk)
-                targets = layout.batch.flat.targets[span]
-                logits = head(states[span]).float()
+                targets = layout.targets[span]
+                logits = head(states.index_select(0, layout.rows[span])).float()
                 chosen = logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(dim=1)
                 sums.index_add_(0, layout.owners[span], chosen.cpu().double())
                 misses.index_add_(0, layout.owners[span], logits.argmax(dim=1).ne(targets).cpu().long())
@@ -208,10 +214,27 @@ def cut_windows(context: list[int], continuation: list[int], max_length: int) ->
     return windows
 
 
-def _store_windows(windows: list[tuple[int, list[int], int]]) -> TokenStore:
-    offsets = np.concatenate([[0], np.cumsum([len(tokens) for _, tokens, _ in windows])]).astype(np.int64)
+def _store_windows(windows: list[Window]) -> TokenStore:
+    """Lay windows end to end, each with a token more, which is only predicted: any will do."""
+    offsets = np.concatenate([[0], np.cumsum([len(tokens) + 1 for tokens, _ in windows])]).astype(np.int64)
     labels = np.zeros(offsets[-1], dtype=np.uint8)
-    for stop, (_, _, n_scored) in zip(offsets[1:], windows):
+    for stop, (_, n_scored) in zip(offsets[1:], windows):
         labels[stop - n_scored : stop] = 1
-    tokens = np.fromiter((token for _, ids, _ in windows for token in ids), dtype=np.int64, count=int(offsets[-1]))
-    return TokenStore(tokens=tokens, labels=labels, offsets=offsets)
+    read = (token for tokens, _ in windows for token in (*tokens, 0))
+    return TokenStore(tokens=np.fromiter(read, dtype=np.int64, count=int(offsets[-1])), labels=labels, offsets=offsets)
+
+
+def _lay_out_batch(batch: Batch, asking: list[list[tuple[int, list[int]]]], device: torch.device) -> Layout:
+    """Say where the tokens asked of each document of a batch are predicted, in the batch's order."""
+    rows: list[int] = []
+    targets: list[int] = []
+    owners: list[int] = []
+    start = 0
+    for askers in asking:
+        for owner, scored in askers:
+            rows += range(start, start + len(scored))
+            targets += scored
+            owners += [owner] * len(scored)
+        start += len(askers[0][1])
+    places, tokens, whose = (torch.tensor(part, dtype=torch.int64) for part in (rows, targets, owners))
+    return Layout(prepare(batch, device), places.to(device), tokens.to(device), whose)

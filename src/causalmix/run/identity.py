@@ -28,7 +28,7 @@ _WITHOUT_EFFECT = {
         "compile",
         "profile",
     ),
-    "evaluate": ("name", "batch_size"),
+    "evaluate": ("name", "batch_size", "allow_code_execution"),
 }
 # Keys that came later count where they are not what every earlier run had: no earlier id moves.
 _LATER = {
