@@ -77,7 +77,7 @@ def test_the_commands_are_there(installed, tmp_path):
     command = str(installed[1] / "bin" / "causalmix")
     assert "Pools, sweeps and runs tables" in run(installed, tmp_path, command, "--help")
     said = run(installed, tmp_path, "-m", "causalmix", "--help")
-    assert "experiment: demo, real_pool, study" in said
+    assert "demo, real_pool, stages, study" in said
     completed = run(installed, tmp_path, command, "--show-completion", "bash")
     assert "complete -o default -F _causalmix_completion causalmix" in completed
     composed = run(installed, tmp_path, "-m", "causalmix", "mixture=equal", "--cfg", "job")

@@ -18,12 +18,11 @@ from causalmix.pool.documents import BadRecordError, Problems, parse_id, read_fi
 from causalmix.pool.hashing import hash_ids
 from causalmix.pool.reading import documents_path
 from causalmix.pool.records import read_shard
-from causalmix.pool.scores import FEATURES
+from causalmix.pool.scores import FEATURES, IN_DOCUMENTS
 from causalmix.pool.sources import SUFFIXES, cut_file, expand
 from causalmix.pool.stage import SUMMARY
 from causalmix.pool.table import iterate_column
 
-IN_DOCUMENTS = "documents"
 SCORES_FILE = "given.npy"  # beside the documents, in their order
 
 

@@ -31,9 +31,10 @@ from causalmix.pool.documents import (
     require_known,
 )
 from causalmix.pool.duplicates import Bands, hash_bands
-from causalmix.pool.given import IN_DOCUMENTS, parse_scores
+from causalmix.pool.given import parse_scores
 from causalmix.pool.hashing import HASH_TYPE, draw_key, hash_text, is_reference, join_hashes
 from causalmix.pool.records import read_shard
+from causalmix.pool.scores import IN_DOCUMENTS
 from causalmix.pool.signature import Signer
 from causalmix.pool.sources import Shard, Sources, cut_file
 from causalmix.pool.table import DocumentWriter

@@ -9,14 +9,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from causalmix.config import PoolConfig
+from causalmix.config import PoolConfig, ScoresConfig
 from causalmix.errors import PoolError
 from causalmix.pool.checksum import Checksums
 from causalmix.pool.demo.generate import GENERATOR_VERSION
-from causalmix.pool.given import IN_DOCUMENTS, name_features
-from causalmix.pool.scores import FEATURES, SCORES_VERSION
-from causalmix.pool.scores.extra import identify_scorers
-from causalmix.pool.scoring import check_settings as check_scores
+from causalmix.pool.scores import FEATURES, IN_DOCUMENTS, SCORES_VERSION
+from causalmix.pool.scores.extra import check_scorers, identify_scorers, list_features
 from causalmix.pool.signature import check_settings as check_dedup
 from causalmix.pool.sources import SUFFIXES, Sources, expand
 from causalmix.pool.store import FORMAT
@@ -24,6 +22,7 @@ from causalmix.pool.tokenizer import load_pretrained
 from causalmix.pool.workers import count_workers
 
 SOURCES = ("demo", "jsonl", "parquet", "hf")
+TEXTS = ("joined", "published")
 
 
 def check_config(cfg: PoolConfig) -> None:
@@ -44,12 +43,35 @@ def check_config(cfg: PoolConfig) -> None:
     check_scores(cfg.scores)
     count_workers(cfg.n_workers, 1, 0)
     if cfg.scores.given:
+        from causalmix.pool.given import name_features
+
         name_features(cfg.scores)
         if cfg.source == "demo":
             raise PoolError(f"pool.scores.given={cfg.scores.given}: the demo's documents come without scores.")
     if cfg.tokenizer.kind == "pretrained":
         # Loaded here once more than needed: an hour's reading is a long way to a missing chat template.
         load_pretrained(cfg.tokenizer.path, cfg.tokenizer.revision)
+
+
+def check_scores(scores: ScoresConfig) -> None:
+    """Refuse settings of the scores that cannot work, before anything is scored.
+
+    Raises
+    ------
+    PoolError
+    """
+    if scores.text not in TEXTS:
+        raise PoolError(f"pool.scores.text={scores.text!r} is not one of {', '.join(TEXTS)}.")
+    for key in ("loss_max_length", "hes_max_length", "batch_tokens"):
+        if getattr(scores, key) < 1:
+            raise PoolError(f"pool.scores.{key}={getattr(scores, key)} must be 1 or more.")
+    if scores.given and list_features(scores.standard, scores.extra) != FEATURES:
+        raise PoolError(
+            f"pool.scores.given={scores.given} is all three scores, and no others: leave pool.scores.standard and "
+            "extra as they are, or add scores of your own with pool.scores.extra={name: {kind: given, ...}} alone."
+        )
+    list_features(scores.standard, scores.extra)
+    check_scorers(scores.extra)
 
 
 def describe_inputs(cfg: PoolConfig, sources: Sources | None, checksums: Checksums | None = None) -> dict[str, Any]:

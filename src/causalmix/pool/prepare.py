@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from causalmix.config import CandidateConfig, PoolConfig
 from causalmix.errors import PoolError
@@ -18,13 +18,14 @@ from causalmix.files import fingerprint, read_json, write_json
 from causalmix.pool.candidate import draw_candidates
 from causalmix.pool.checksum import Checksums
 from causalmix.pool.inputs import check_config, describe_inputs
-from causalmix.pool.score_work import Shard, score_shard
-from causalmix.pool.scoring import check_given, open_blocks
 from causalmix.pool.sources import Sources, find_sources
 from causalmix.pool.stage import SUMMARY, Summary, lock_folder, run_stage
 from causalmix.pool.state import measure_state, write_state
 from causalmix.pool.store import FORMAT, INPUTS_FILE, POOL_FILE, hash_files, hash_parts, open_pool
 from causalmix.pool.threads import hide_bars
+
+if TYPE_CHECKING:  # a launcher that finds the pool made needs none of what scores it
+    from causalmix.pool.score_work import Shard
 
 STATE_FILE = "state.json"
 HASHES_FILE = ".hashes.json"  # of sources and models: read again only where they may have changed
@@ -61,10 +62,12 @@ def prepare(cfg: PoolConfig, outputs: Path, *, progress: bool = True) -> Path:
     with lock_folder(root), hide_bars():
         _begin(root, inputs)
         if not (root / POOL_FILE).is_file():
+            from causalmix.pool import scoring
+
             done = _run_stages(cfg, sources, inputs, root, progress)
             write_json(root / POOL_FILE, _summarise(cfg.name, done, hash_files(root)))
             # Last: as long as there is no pool.json, another shard may look for them.
-            open_blocks(cfg, root, inputs).remove()
+            scoring.open_blocks(cfg, root, inputs).remove()
     pool = open_pool(root)
     if not (root / STATE_FILE).is_file():  # of the whole pool: what an analysis asks for by the pool's name
         everything = draw_candidates(pool, CandidateConfig(kind="all"), seed=0)
@@ -92,6 +95,9 @@ def score_pool(cfg: PoolConfig, outputs: Path, shard: Shard | None, *, progress:
         ``path``, ``shard``, ``of``, ``n_scored`` (documents), ``wall_s``, ``n_blocks``, ``blocks_left`` (of other
         shards) and ``finished``.
     """
+    from causalmix.pool import scoring
+    from causalmix.pool.score_work import score_shard
+
     if cfg.scores.given:
         raise PoolError(
             f"pool.scores.given={cfg.scores.given}: there is nothing to score; use `causalmix pool prepare`."
@@ -106,7 +112,7 @@ def score_pool(cfg: PoolConfig, outputs: Path, shard: Shard | None, *, progress:
             _begin(root, inputs)
             _run_stages(cfg, sources, inputs, root, progress, with_scores=False)
     _matches(root, inputs)
-    blocks = open_blocks(cfg, root, inputs)
+    blocks = scoring.open_blocks(cfg, root, inputs)
     if shard is None:
         return {**facts, "n_blocks": blocks.count, "blocks_left": len(blocks.list_missing()), "finished": False}
     started = time.perf_counter()
@@ -162,7 +168,7 @@ def _run_stages(
         return root / f".{name}.work"
 
     run("documents", lambda to: stages.build_documents(to, cfg, sources, work("documents"), progress=progress))
-    check_given(cfg.scores, root)
+    scoring.check_given(cfg.scores, root)
     run("tokenizer", lambda to: stages.build_tokenizer(to, cfg, root))
     run("tokens", lambda to: tokens.build_tokens(to, cfg, root, work("tokens"), progress=progress))
     run("reference_lm", lambda to: scorers.build_reference_lm(to, cfg, root, progress=progress))

@@ -18,15 +18,12 @@ from causalmix.pool.reading import (
 )
 from causalmix.pool.score_blocks import FOLDER, ScoreBlocks
 from causalmix.pool.score_work import Shard, score_shard
-from causalmix.pool.scores import FEATURES
-from causalmix.pool.scores.extra import check_scorers, identify_scorers, list_features, make_scorers, read_entries
+from causalmix.pool.scores.extra import identify_scorers, list_features, make_scorers, read_entries
 from causalmix.pool.scores.given import GivenScores
 from causalmix.pool.scores.normaliser import Normaliser, fit_normaliser
 from causalmix.pool.stage import SUMMARY, Summary
 from causalmix.pool.store import POOL_FILE
 from causalmix.pool.table import read_column
-
-TEXTS = ("joined", "published")
 
 
 def open_blocks(cfg: PoolConfig, root: Path, inputs: dict[str, Any]) -> ScoreBlocks:
@@ -60,27 +57,6 @@ def build_scores(
     np.save(folder / "raw.npy", raw)
     n_truncated = truncated.get("normalized_loss", truncated.get("hes", 0))
     return {"normaliser": normaliser.as_dict(), "n_truncated": n_truncated, "truncated": truncated}
-
-
-def check_settings(scores: ScoresConfig) -> None:
-    """Refuse settings of the scores that cannot work, before anything is scored.
-
-    Raises
-    ------
-    PoolError
-    """
-    if scores.text not in TEXTS:
-        raise PoolError(f"pool.scores.text={scores.text!r} is not one of {', '.join(TEXTS)}.")
-    for key in ("loss_max_length", "hes_max_length", "batch_tokens"):
-        if getattr(scores, key) < 1:
-            raise PoolError(f"pool.scores.{key}={getattr(scores, key)} must be 1 or more.")
-    if scores.given and list_features(scores.standard, scores.extra) != FEATURES:
-        raise PoolError(
-            f"pool.scores.given={scores.given} is all three scores, and no others: leave pool.scores.standard and "
-            "extra as they are, or add scores of your own with pool.scores.extra={name: {kind: given, ...}} alone."
-        )
-    list_features(scores.standard, scores.extra)
-    check_scorers(scores.extra)
 
 
 def check_given(scores: ScoresConfig, root: Path) -> None:

@@ -19,9 +19,10 @@ from causalmix.files import read_json
 from causalmix.pool.demo.generate import generate_heldout
 from causalmix.pool.documents import Problems
 from causalmix.pool.duplicates import choose_bands
-from causalmix.pool.given import IN_DOCUMENTS, SCORES_FILE
+from causalmix.pool.given import SCORES_FILE
 from causalmix.pool.ingest import ShardTask, ingest_shard, read_heldout
 from causalmix.pool.reading import documents_path, spread_reference
+from causalmix.pool.scores import IN_DOCUMENTS
 from causalmix.pool.selection import select_documents
 from causalmix.pool.signature import check_settings
 from causalmix.pool.sources import Sources, plan_shards

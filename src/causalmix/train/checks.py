@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 
 from causalmix.config import TrainConfig
 from causalmix.errors import TrainError, name_some
-from causalmix.train.ranks import find_ranks
 from causalmix.train.tokens import TokenStore
 
 if TYPE_CHECKING:
@@ -67,6 +66,8 @@ def check_settings(cfg: TrainConfig, n_positions: int, n_steps: int | None = Non
     if cfg.max_length > n_positions:
         wrong.append(f"train.max_length={cfg.max_length} (at most the model's {n_positions} positions)")
     n_ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    from causalmix.train.ranks import find_ranks  # torch with it: a launcher asks this module for names alone
+
     if n_ranks != find_ranks().size:
         wrong.append(
             f"{n_ranks} processes (WORLD_SIZE) that have not joined: tasks with resources.ranks={n_ranks} on SLURM do"

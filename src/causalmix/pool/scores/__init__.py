@@ -9,3 +9,5 @@ and :mod:`~causalmix.pool.scores.rater` train the small models behind them on th
 
 FEATURES = ("hes", "normalized_loss", "writing_style")
 SCORES_VERSION = 1  # raise it where the same settings give other scores
+
+IN_DOCUMENTS = "documents"  # pool.scores.given: the documents bring their scores
