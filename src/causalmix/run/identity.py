@@ -7,7 +7,7 @@ from typing import Any
 
 from causalmix.files import fingerprint
 
-IDENTITY_VERSION = 1
+IDENTITY_VERSION = 2
 """Raised when the same settings would give another result, so that old records are not reused."""
 
 TRAINED = re.compile(r"runs/([0-9a-f]{16})/model/?$")

@@ -25,7 +25,7 @@ from causalmix.train.tokens import TokenStore
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-BASE_FORMAT = 1  # of base.json
+BASE_FORMAT = 2  # of base.json, and of what trained it
 
 
 def fingerprint_base(
