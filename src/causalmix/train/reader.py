@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -47,13 +47,6 @@ class Batch:
     documents: list[int]
     n_tokens: int
     n_targets: int
-
-    def to(self, device: torch.device) -> Batch:
-        """Return the same batch on a device."""
-        if device.type == "cpu":
-            return self
-        names = ("input_ids", "position_ids", "labels", "boundaries")
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
 
 class BatchReader:
