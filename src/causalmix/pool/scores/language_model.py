@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from causalmix.pool.scores.scorer import ScoredText, bucket_by_length, pad_right
+from causalmix.pool.scores.scorer import ScoredText, bucket_by_length, encode_texts, pad_right
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -108,16 +108,9 @@ class LanguageModelScorer:
     def _tokenise(
         self, texts: list[str], starts: list[int], max_length: int
     ) -> tuple[list[NDArray[np.int64]], NDArray[np.int64], int]:
-        if not texts:
-            return [], np.zeros(0, dtype=np.int64), 0
-        encodings = self.tokenizer(
-            texts,
-            add_special_tokens=False,
-            return_offsets_mapping=True,
-            return_attention_mask=False,
-        )
         rows, first_outputs, n_truncated = [], np.zeros(len(texts), dtype=np.int64), 0
-        for at, (ids, offsets) in enumerate(zip(encodings["input_ids"], encodings["offset_mapping"])):
+        for at, encoding in enumerate(encode_texts(self.tokenizer, texts)):
+            ids, offsets = encoding.ids, encoding.offsets
             rows.append(np.asarray(ids[:max_length], dtype=np.int64))
             begins = np.fromiter((begin for begin, _ in offsets), dtype=np.int64, count=len(offsets))
             first_outputs[at] = np.searchsorted(begins, starts[at], side="left")

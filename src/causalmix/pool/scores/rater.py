@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from causalmix.config import RaterConfig
 from causalmix.errors import PoolError
-from causalmix.pool.scores.scorer import ScoredText, pad_right
+from causalmix.pool.scores.scorer import ScoredText, encode_texts, pad_right
 from causalmix.pool.tokenizer import require_pinned
 
 if TYPE_CHECKING:
@@ -120,8 +120,8 @@ def train_rater(
         Pairs, steps, and the share of the last tenth of the training pairs it orders rightly.
     """
     model = _build_rater(cfg, vocab_size, int(tokenizer.pad_token_id))
-    flat = tokenizer([text for pair in pairs for text in pair], add_special_tokens=False)["input_ids"]
-    rows = [np.asarray(ids[-TRAIN_LENGTH:] or [tokenizer.eos_token_id], dtype=np.int64) for ids in flat]
+    flat = encode_texts(tokenizer, [text for pair in pairs for text in pair])
+    rows = [np.asarray(each.ids[-TRAIN_LENGTH:] or [tokenizer.eos_token_id], dtype=np.int64) for each in flat]
     n_held = max(1, len(pairs) // 10)
     n_train = len(pairs) - n_held
     rng = np.random.default_rng([cfg.seed, 1])

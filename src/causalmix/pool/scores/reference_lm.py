@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalmix.config import ModelConfig, ReferenceLMConfig, TrainConfig
+from causalmix.pool.scores.scorer import encode_texts
 from causalmix.pool.tokenizer import require_pinned
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ def train_reference_lm(
     from causalmix.train.model import build_model
     from causalmix.train.tokens import TokenStore
 
-    ids = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    ids = (np.array(encoding.ids, dtype=np.uint32) for encoding in encode_texts(tokenizer, texts))
     rows = [row for row in ids if len(row) > 1]
-    tokens = np.fromiter((token for row in rows for token in row), dtype=np.uint32)
+    tokens = np.concatenate([np.zeros(0, dtype=np.uint32), *rows])
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
     store = TokenStore(tokens, np.ones(len(tokens), dtype=np.uint8), offsets)
     model_cfg = ModelConfig(

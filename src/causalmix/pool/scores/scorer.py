@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+    from transformers import PreTrainedTokenizerFast
+
+TEXTS_AT_ONCE = 256  # while they are tokenised: a text's encoding takes some hundred bytes a token
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,15 @@ class Scorer(Protocol):
     def __call__(self, texts: Sequence[ScoredText], /) -> Sequence[float] | NDArray[np.float64]:
         """Score texts: one finite number each, in their order."""
         ...
+
+
+def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Iterator[Encoding]:
+    """Tokenise texts, some at a time, without special tokens: their encodings together would be larger than a model."""
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        part = list(texts[start : start + TEXTS_AT_ONCE])
+        encodings = tokenizer(part, add_special_tokens=False, return_attention_mask=False).encodings
+        assert encodings is not None  # only a slow tokenizer has none, and those are refused when they are loaded
+        yield from encodings
 
 
 def bucket_by_length(

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from causalmix.pool.scores.rater import STYLE_LOGIT
-from causalmix.pool.scores.scorer import ScoredText, bucket_by_length, pad_right
+from causalmix.pool.scores.scorer import ScoredText, bucket_by_length, encode_texts, pad_right
 
 # Of a rater without a padding token: no token of a chunk is taken for padding, and a batch has one length.
 NO_PAD = -1
@@ -56,11 +56,11 @@ class WritingStyleScorer:
         """Score texts; shape (n_texts, 1). A text without tokens scores 0."""
         if not texts:
             return np.zeros((0, 1))
-        encodings = self.tokenizer([text.text for text in texts], add_special_tokens=False)["input_ids"]
         chunks, owners = [], []
-        for at, ids in enumerate(encodings):
+        for at, encoding in enumerate(encode_texts(self.tokenizer, [text.text for text in texts])):
+            ids = np.asarray(encoding.ids, dtype=np.int64)
             for start in range(0, len(ids), self.chunk_length):
-                chunks.append(np.asarray(ids[start : start + self.chunk_length], dtype=np.int64))
+                chunks.append(ids[start : start + self.chunk_length])
                 owners.append(at)
         sizes = np.array([len(chunk) for chunk in chunks], dtype=np.int64)
         logits = np.zeros(len(chunks))
