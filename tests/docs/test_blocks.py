@@ -73,7 +73,7 @@ def test_commands_would_be_understood(page: Path, own_conf: Path, tmp_path: Path
         if block.language != "bash":
             continue
         for call in list_calls(block, tmp_path):
-            if call[:2] != ["python", "-c"]:
+            if call[:2] != ["python", "-c"]:  # of a block that is run
                 try:
                     check_call(call, own_conf)
                 except BaseException as error:
