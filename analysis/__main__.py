@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import hydra
@@ -21,7 +22,12 @@ def main(cfg: AnalysisConfig) -> None:
     from analysis.app import run  # here, so that --help does not wait for the estimators
     from analysis.summary import print_answer
 
-    for analysis, paths in run(cfg):
+    answers = run(cfg)
+    if cfg.as_json:
+        files = [{name: str(path) for name, path in paths.items()} for _, paths in answers]
+        print(json.dumps([{**found.to_json(), "files": own} for (found, _), own in zip(answers, files)], indent=1))
+        return
+    for analysis, paths in answers:
         print_answer(analysis, paths, Console())
 
 

@@ -21,6 +21,7 @@ Floats = NDArray[np.float64]
 
 OWN_RUNS = ("dmo", "grid")
 SPREAD_CANDIDATES = 20_000  # candidate mixtures of a policy that is only refitted
+_ROUNDING = 1e-8  # of the leverage's limit
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Support:
     @property
     def mixture_is_supported(self) -> bool:
         """Whether the leverage stays below its limit."""
-        return self.leverage <= self.leverage_limit
+        return self.leverage <= self.leverage_limit * (1.0 + _ROUNDING)  # policy.region=support ends on the limit
 
     @property
     def state_is_supported(self) -> bool:

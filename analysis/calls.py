@@ -45,7 +45,7 @@ def answer_settings(settings: dict[str, Any]) -> Answered:
     cfg, runs = load_inputs(make_config(settings))
     check_settings(cfg)
     fit = {
-        name: value for name, value in asdict(cfg).items() if name not in ("target", "policy", "output_dir", "report")
+        name: value for name, value in asdict(cfg).items() if name not in ("target", "policy", "output_dir", "report", "as_json")
     }
     known = list_known_states(cfg.target, list_states(runs.frame)) if cfg.estimator.kind == "auto" else None
     key = fingerprint([runs.fingerprint, fit, known])

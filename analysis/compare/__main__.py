@@ -62,5 +62,4 @@ def main(cfg: CompareConfig) -> None:
 
 
 if __name__ == "__main__":
-    arguments = ["as_json=true" if text == "--json" else text for text in sys.argv]
-    sys.exit(run_command(main, arguments))
+    sys.exit(run_command(main, sys.argv))

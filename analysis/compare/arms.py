@@ -14,9 +14,9 @@ import pandas as pd
 from causalmix.config import CompareConfig
 from causalmix.errors import AnalysisError, name_some, nearest_name
 from causalmix.mixture.file import read_answer
+from causalmix.table.paired import find_groups
 from causalmix.table.runs import RunsTable, load_runs, read_unchecked
 
-AUTOMATIC = ("pool.fingerprint", "model.name", "train.n_samples")  # what may differ between comparisons
 SPLIT_KINDS = ("fixed", "policy")  # one name, many mixtures
 SAME = 1e-6  # shares this close are one mixture: files round
 STUDY = ("arm", "target", "size", "seed", "outcome", "unseen")  # columns of a study's confirmation.csv
@@ -42,6 +42,14 @@ class Arms:
     by: tuple[str, ...]
     mixtures: dict[str, dict[str, float]]
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Every run's arm, and whether the user named it by its mixture."""
+
+    labels: pd.Series[str]
+    by_user: pd.Series[bool]
 
 
 def read_arms(cfg: CompareConfig) -> Arms:
@@ -93,13 +101,14 @@ def _read_table(cfg: CompareConfig) -> Arms:
         named = name_some(f"{name}{nearest_name(name, [str(column) for column in runs])}" for name in missing)
         raise AnalysisError(f"the runs table {cfg.runs} has no column {named}.")
     weights = runs[[f"mixture.{name}" for name in table.domains]].to_numpy(dtype=np.float64)
-    labels = _name_arms(runs, weights, table, cfg)
+    named = _name_arms(runs, weights, table, cfg)
+    by = tuple(cfg.by) if cfg.by is not None else find_groups(runs, named.labels)
+    labels = _number_arms(runs, weights, named, by)
     frame = pd.DataFrame({"arm": labels, "seed": runs["seed"], "outcome": runs[cfg.outcome]})
     if cfg.unseen in runs:
         frame["unseen"] = runs[cfg.unseen]
     else:
         notes.append(f"no run has {cfg.unseen}: the unseen split is left out")
-    by = tuple(cfg.by) if cfg.by is not None else _find_groups(runs, labels)
     for name in by:
         frame[name] = runs[name]
     frame, more = _drop_twins(frame)
@@ -142,8 +151,8 @@ def _select_cohort(frame: pd.DataFrame, cohort: str) -> pd.DataFrame:
 
 def _name_arms(
     runs: pd.DataFrame, weights: np.ndarray[tuple[int, int], np.dtype[np.float64]], table: RunsTable, cfg: CompareConfig
-) -> pd.Series[str]:
-    """Name every run's arm: by a mixture the user named, else by its column; one name, several mixtures: numbered."""
+) -> _Named:
+    """Name every run's arm: by a mixture the user named, else by its column."""
     labels = runs[cfg.arm].astype(str)
     named = _read_named(cfg.mixtures, table.domains)
     taken = pd.Series(False, index=runs.index)
@@ -165,20 +174,37 @@ def _name_arms(
             f"mixtures: no run was trained on {name_some(unused)}. Shares are compared to {SAME:g}; where advice was "
             "withheld, runs have the reference unless they were submitted with mixture.use_candidate=true."
         )
+    return _Named(labels, taken)
+
+
+def _number_arms(
+    runs: pd.DataFrame, weights: np.ndarray[tuple[int, int], np.dtype[np.float64]], named: _Named, by: tuple[str, ...]
+) -> pd.Series[str]:
+    """Number the mixtures of one name, where a comparison holds several: one a pool or a size is one arm."""
+    labels = named.labels.copy()
     kinds = runs["design.kind"].astype(str) if "design.kind" in runs else pd.Series("fixed", index=runs.index)
-    open_ = ~taken & kinds.isin(SPLIT_KINDS)
+    open_ = ~named.by_user & kinds.isin(SPLIT_KINDS)
     for label in dict.fromkeys(labels[open_]):
         members = np.flatnonzero(open_ & (labels == label))
-        groups: list[list[int]] = []
-        for at in sorted(members, key=lambda i: (*weights[i].tolist(), i)):
-            if groups and np.abs(weights[groups[-1][0]] - weights[at]).max() < SAME:
-                groups[-1].append(int(at))
-            else:
-                groups.append([int(at)])
-        if len(groups) > 1:
-            for number, group in enumerate(groups, 1):
-                labels.iloc[group] = f"{label} {number}"
+        numbers = _group_mixtures(weights, members)
+        within = runs.iloc[members][list(by)].assign(mixture=numbers)
+        shared = within.groupby(list(by), dropna=False)["mixture"] if by else within.groupby(lambda _: 0)["mixture"]
+        if int(shared.nunique().max()) > 1:
+            labels.iloc[members] = [f"{label} {number}" for number in numbers]
     return labels
+
+
+def _group_mixtures(
+    weights: np.ndarray[tuple[int, int], np.dtype[np.float64]], members: np.ndarray[tuple[int], np.dtype[np.int64]]
+) -> list[int]:
+    """Number each member's mixture from 1, in the order of their shares; equal ones have one number."""
+    numbers: dict[int, int] = {}
+    number, first = 0, None
+    for at in sorted(members, key=lambda i: (*weights[i].tolist(), i)):
+        if first is None or not np.abs(weights[first] - weights[at]).max() < SAME:
+            number, first = number + 1, at
+        numbers[at] = number
+    return [numbers[at] for at in members]
 
 
 def _read_named(
@@ -198,20 +224,6 @@ def _read_named(
             raise AnalysisError(f"mixtures.{name}={path}: its domains differ from the runs' in {name_some(wrong)}.")
         named[str(name)] = [np.array([share[domain] for domain in domains], dtype=np.float64) for share in shares]
     return named
-
-
-def _find_groups(runs: pd.DataFrame, labels: pd.Series[str]) -> tuple[str, ...]:
-    """Find the columns that comparisons must not mix: those that vary.
-
-    A pool that differs with the seed is a draw of that seed, which pairing takes care of; a pool that an arm
-    was trained on with several seeds is a target.
-    """
-    by = [name for name in AUTOMATIC if name in runs and runs[name].nunique() > 1]
-    if "pool.fingerprint" in by:
-        seeds = runs.groupby([labels.rename("arm"), runs["pool.fingerprint"]])["seed"].nunique()
-        if int(seeds.max()) < 2:
-            by.remove("pool.fingerprint")
-    return tuple(by)
 
 
 def _drop_twins(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

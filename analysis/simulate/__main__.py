@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -37,6 +38,12 @@ def main(cfg: SimulateConfig) -> None:
         confidence=plain.confidence,
     )
     effects, policies = summarise_effects(trials), summarise_policies(trials)
+    rows = {"effects": spell_summary(effects), "policies": spell_summary(policies)}
+    if plain.json:
+        write_json(Path(plain.json), {"settings": asdict(plain), **rows})
+    if plain.as_json:
+        print(json.dumps({"settings": asdict(plain), **rows}, indent=1))
+        return
     console = Console(width=max(Console().width, 110))
     console.print(f"{plain.n_repetitions} sweeps; means over them with standard errors", highlight=False)
     for title, summary in (("effects theta", effects), ("mixtures, in points", policies)):
@@ -47,9 +54,6 @@ def main(cfg: SimulateConfig) -> None:
         for name, row in summary.items():
             table.add_row(name, *map(str, row.values()))
         console.print(table)
-    if plain.json:
-        rows = {"effects": spell_summary(effects), "policies": spell_summary(policies)}
-        write_json(Path(plain.json), {"settings": asdict(plain), **rows})
 
 
 if __name__ == "__main__":

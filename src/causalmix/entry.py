@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import os
 import re
+import select
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
@@ -38,13 +41,14 @@ def run_command(application: Callable[[], Any], arguments: Sequence[str]) -> int
         Exit status: 0, or 2 for an error that the user can mend.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to us; we print them
-    given = [quote_wandb(text) for text in arguments[1:]]
+    given = ["as_json=true" if text == "--json" else quote_wandb(text) for text in arguments[1:]]
     sys.argv = [*arguments[:1], *sort_flags(given)]
     if set(MULTIRUN) & set(arguments):  # get_mode composes the whole config to ask what the flag has answered
         Hydra.get_mode = lambda *given, **named: None  # type: ignore[method-assign]
     try:
         refuse_sweep_without_multirun(given)
-        application()
+        with end_with_reader():
+            application()
     except CausalMixError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
@@ -59,6 +63,26 @@ def run_command(application: Callable[[], Any], arguments: Sequence[str]) -> int
         print("stopped; what is complete stays. The same command goes on from here.", file=sys.stderr)
         return 130
     return 0
+
+
+@contextlib.contextmanager
+def end_with_reader() -> Iterator[None]:
+    """End a command quietly once nobody reads its output any more (``| head``).
+
+    What is left to write goes nowhere: the interpreter's own flush at the end would complain of it.
+    """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        polled = select.poll()
+        polled.register(sys.stdout.fileno(), 0)
+        if not any(event & select.POLLERR for _, event in polled.poll(0)):
+            raise  # another pipe than ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
 
 
 def sort_flags(arguments: Sequence[str]) -> list[str]:
@@ -138,13 +162,16 @@ def explain_hydra_error(message: str, cause: str) -> str:
         match = re.search(pattern, text)
         if match:
             given = match.group(1)
-            full_key = re.search(rf"full_key: (\S+\.{re.escape(given)})\s", text)
-            given = full_key.group(1) if full_key else given
+            full_key = re.search(r"full_key: (\S+)", text)
+            if full_key and not given.startswith(full_key.group(1)):
+                given = full_key.group(1)
+            if given in known_keys():  # the key is right, and what was given for it is not
+                return f"'{given}' does not take that value: {first_line(cause)}"
             return (
                 f"unknown key '{given}'{suggest_key(given)}. "
                 f"Every key stands in src/causalmix/config.\n{first_line(text)}"
             )
-    return text
+    return re.sub(r"\n +(?:full_key|reference_type|object_type)[:=].*", "", text)
 
 
 def suggest_key(given: str) -> str:

@@ -118,6 +118,13 @@ def test_mixtures_of_one_name_are_told_apart_and_named_by_their_file(tmp_path):
         read_arms(ask(frame, tmp_path, mixtures={"q": chosen["q"], "again": chosen["q"]}))
 
 
+def test_one_mixture_a_pool_is_one_arm(tmp_path):
+    frame = make_runs(pools=("p", "q")).assign(**{"design.kind": "fixed"})
+    moved = (frame["pool.fingerprint"] == "q") & (frame["design.name"] == "causalmix_a")
+    frame.loc[moved, ["mixture.code", "mixture.math"]] = [0.1, 0.9]
+    assert set(read_arms(ask(frame, tmp_path)).frame["arm"]) == set(POLICIES)
+
+
 def test_replicates_count_as_one_run_and_twins_once(tmp_path):
     frame = make_runs()
     again = frame.assign(run_id="r" + frame["run_id"], replicate=1)

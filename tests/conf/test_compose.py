@@ -78,6 +78,43 @@ def compose_analysis(*overrides: str) -> dict[str, Any]:
         return resolve(compose("analysis", overrides=list(overrides)))
 
 
+# --- mappings and messages ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "path", "value"),
+    [
+        ("evaluate.dev={support: [our_tickets]}", ("evaluate", "dev", "support"), ["our_tickets"]),
+        ("pool.candidate.tau={math: {hes: 1.5}}", ("pool", "candidate", "tau"), {"math": {"hes": 1.5}}),
+        ("pool.domain_map={some/source: math, other: null}", ("pool", "domain_map", "other"), None),
+        ("study.targets={swap: {math: {hes: 1.5}}}", ("study", "targets", "swap"), {"math": {"hes": 1.5}}),
+    ],
+)
+def test_a_mapping_is_given_whole(given: str, path: tuple[str, ...], value: Any) -> None:
+    found: Any = compose_config([given])
+    for part in path:
+        found = found[part]
+    assert found == value
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("pool.candidate.tau={math: 3}", "Value 3 (int) is incompatible"),
+        ("pool.candidate.tou.math=1", "unknown key 'pool.candidate.tou.math' (did you mean something in 'pool.candidate.tau'?)"),
+        ("train={n_sample: 3}", "unknown key 'train.n_sample' (did you mean 'train.n_samples'?)"),
+        ("evaluate.dov={a: [b]}", "unknown key 'evaluate.dov' (did you mean 'evaluate.dev'?)"),
+    ],
+)
+def test_a_right_key_is_never_answered_with_itself(given: str, said: str) -> None:
+    with pytest.raises((HydraException, OmegaConfBaseException)) as caught:
+        compose_config([given])
+    message = explain_hydra_error(str(caught.value), str(find_cause(caught.value)))
+    assert said in message
+    assert "full_key" not in message
+    assert f"'{given.split('=')[0]}' (did you mean '{given.split('=')[0]}'" not in message
+
+
 # --- experiments: one test each -------------------------------------------------------------------------
 
 EXPERIMENTS = {

@@ -12,6 +12,7 @@ from analysis.answer import estimate_gain, measure_support
 from analysis.app import analyse_table
 from analysis.policies.causalmix_a import propose_a
 from analysis.policies.causalmix_s import propose_s
+from analysis.policies.regions.registry import REGIONS
 from analysis.report import write_report
 from analysis.report.explorer import build_explorer
 from analysis.report.page import hash_script
@@ -30,6 +31,7 @@ FAMILIES = {
     "causal_forest": {"interval": "gp"},
 }
 SLOW = ("varying_coefficient_gp", "process by domain")  # "own_state judged" has a process too
+RADII = ("rho", "aitchison", "l2")
 SETTINGS = """sets => { for (const [id, value] of sets) { const e = document.getElementById(id);
     e.value = value; e.dispatchEvent(new Event('input')); } }"""
 
@@ -71,12 +73,13 @@ def ask_python(analysis, roles, settings, x):
     target = analysis.target
     box = Box(target.domains, np.array(settings["floor"]), np.array(settings["cap"]))
     asked = dataclasses.replace(target, x=x, box=box, reference=project_to_box(target.asked, box))
-    region, rho = settings["region"], settings["rho"]
-    if region == "search":
-        policy = PolicyConfig(name="s", kind="causalmix_s", region="off", n_candidates=5000, n_best=5, seed=0)
+    region = settings["region"]
+    policy = dataclasses.replace(analysis.policy, region=region, rho=settings["rho"], radius=settings.get(region))
+    if settings["policy"] == "s":
+        n = settings["n_candidates"]
+        policy = dataclasses.replace(policy, kind="causalmix_s", n_candidates=n, n_best=n // 1000, kappa=0.0)
         mixture = propose_s(analysis.effects, roles, asked, policy).weights
     else:
-        policy = dataclasses.replace(analysis.policy, region=region, rho=rho)
         mixture = propose_a(analysis.effects, roles, asked, policy).weights
     gain = estimate_gain(analysis.effects, asked, mixture, analysis.confidence)
     return asked, mixture, gain
@@ -87,8 +90,13 @@ def draw_sliders(page, rng):
     sliders = page.eval_on_selector_all(
         "#explore input[type=range]", "all => all.map(e => [e.id, e.dataset.kind, +e.min, +e.max])"
     )
-    part = {"state": (0.1, 0.9), "rho": (0.01, 0.9), "floor": (0.01, 0.12), "cap": (0.3, 1.0)}
+    part = {"state": (0.1, 0.9), "floor": (0.01, 0.12), "cap": (0.3, 1.0)} | dict.fromkeys(RADII, (0.01, 0.9))
     return [[name, low + rng.uniform(*part[kind]) * (high - low)] for name, kind, low, high in sliders]
+
+
+def list_choices(has_level):
+    """Every policy in every region; without their level effects name no mixture by themselves."""
+    return [("a", name) for name in REGIONS if has_level or name not in ("off", "box")] + [("s", name) for name in REGIONS]
 
 
 @pytest.mark.parametrize(
@@ -98,13 +106,16 @@ def test_the_page_and_python_agree_at_random_settings(name, browser, tmp_path):
     analysis, roles = analyse(name)
     path = write_report(analysis, roles, tmp_path / "report.html")
     rng = np.random.default_rng(len(name))
-    choices = ["kl", "search", "off"] if analysis.effects.coordinates.has_level else ["kl", "search"]
+    choices = list_choices(analysis.effects.coordinates.has_level)
     with open_page(browser, path.as_uri()) as page:
-        for turn in range(7):
+        for turn in range(len(choices) + 1):
             if turn:  # the first is the report's own answer
                 page.evaluate(SETTINGS, draw_sliders(page, rng))
-                page.check(f"input[value={choices[turn % len(choices)]}]")
+                policy, region = choices[turn - 1]
+                page.check(f"input[value={policy}]")
+                page.select_option("#x-region", region)
             settings, found = page.evaluate("[explorer.settings(), explorer.answer()]")
+            settings["n_candidates"] = page.evaluate("explorer.content.search.n_candidates")
             assert "problem" not in found, found["problem"]
             x = np.array(found["placed"]["x"], dtype=np.float64)
             target, mixture, gain = ask_python(analysis, roles, settings, x)

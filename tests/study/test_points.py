@@ -80,6 +80,12 @@ def test_a_confirmation_is_larger_and_trains_a_fixed_mixture(plain: dict[str, An
     assert (point["seed"], point["cohort"]) == (1, "confirmation")
 
 
+def test_a_confirmation_says_what_chose_its_mixture_and_is_the_same_run(plain: dict[str, Any]) -> None:
+    named, bare = (make_confirmation(plain, "swap", {"math": 1.0}, 2, 1, *arm) for arm in (("regmix for swap",), ()))
+    assert (named["mixture"]["name"], bare["mixture"]["name"]) == ("regmix for swap", "fixed")
+    assert run_id(named) == run_id(bare)
+
+
 def test_nothing_changes_the_study_itself(plain: dict[str, Any]) -> None:
     before = copy.deepcopy(plain)
     list_proxies(plain)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from causalmix.cli import app
 from causalmix.errors import TrackerError
 from causalmix.table.runs import RunsTable, load_runs, write_table
-from causalmix.track.dashboard.design import Choice, design_dashboard, tabulate_arms
+from causalmix.track.dashboard.design import Choice, _compare_arms, design_dashboard, tabulate_arms
 from causalmix.track.dashboard.draw import save_report, save_workspace
 from causalmix.track.dashboard.spec import DashboardSpec, PanelSpec, SectionSpec, check_spec, read_spec, write_spec
 from causalmix.track.project import find_project
@@ -83,6 +83,20 @@ def test_the_table_of_arms_by_hand() -> None:
     assert rows["equal"][2] == "-"
     assert rows["lonely"] == ["1", "5.00", "-"]
     assert list(rows) == ["arm", "a", "equal", "lonely"]  # the best first
+
+
+def test_pools_and_sizes_have_tables_of_their_own() -> None:
+    rows = [
+        {"design.name": arm, "seed": seed, "pool.fingerprint": pool, "outcome.avg_dev": 10.0 * (pool == "q") + gain}
+        for pool in "pq"
+        for arm, gain in (("equal", 0.0), ("a", 1.0))
+        for seed in range(3)
+    ]
+    text = _compare_arms(pd.DataFrame(rows), "design.name", CHOICE).text
+    assert text.count("| a | 3 |") == 2
+    assert "**pool.fingerprint q**" in text
+    drawn = pd.DataFrame(rows[:6]).assign(**{"pool.fingerprint": list("abcabc")})  # a pool a seed: pairing's affair
+    assert "pool.fingerprint" not in _compare_arms(drawn, "design.name", CHOICE).text
 
 
 def test_a_sweep_of_one_design_compares_no_arms(tmp_path: Path) -> None:

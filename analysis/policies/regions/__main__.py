@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.coordinates import make_coordinates
 from analysis.policies.box_rule import divergence
-from analysis.policies.regions.region import Region
 from analysis.policies.regions.registry import REGIONS, build_region
 from analysis.roles import Roles
 from analysis.target import Target
 from causalmix.config import PolicyConfig
+from causalmix.entry import end_with_reader
 from causalmix.errors import AnalysisError, CausalMixError, name_some
 from causalmix.mixture.simplex import Box, default_floor, project_to_box, validate_weights
 
@@ -24,8 +26,8 @@ Floats = NDArray[np.float64]
 NEED_RUNS = ("support",)  # regions that are read off a runs table
 
 
-def tabulate_regions(effects: dict[str, float], reference: dict[str, float], cfg: PolicyConfig) -> str:
-    """Return one row a region: the mixture of CausalMix-A, its gain in points, its KL from q, what binds.
+def solve_regions(effects: dict[str, float], reference: dict[str, float], cfg: PolicyConfig) -> dict[str, Any]:
+    """Return the mixture of CausalMix-A in every region by its name, its gain in points, its KL from q, what binds.
 
     Parameters
     ----------
@@ -38,15 +40,23 @@ def tabulate_regions(effects: dict[str, float], reference: dict[str, float], cfg
     """
     target = _make_target(effects, reference)
     theta, q = np.array(list(effects.values())), target.reference
-    header = ["region", *target.domains, "gain", "KL(q||T)", "  binding (points per unit)"]
-    rows = [header, ["reference", *(f"{share:.3f}" for share in q), "+0.00", "0.000", ""]]
+    found: dict[str, Any] = {"reference": _describe(target.domains, theta, q, q, {})}
     for name in (name for name in REGIONS if name not in NEED_RUNS):
         radius = cfg.radius if name in ("aitchison", "l2") else None
-        region = build_region(
-            PolicyConfig(name=name, kind="causalmix_a", region=name, rho=cfg.rho, radius=radius), _NO_RUNS, target
-        )
-        rows.append(_spell(region, theta))
-    widths = [max(len(row[j]) for row in rows) for j in range(len(header))]
+        asked = PolicyConfig(name=name, kind="causalmix_a", region=name, rho=cfg.rho, radius=radius)
+        solution = build_region(asked, _NO_RUNS, target).solve(theta)
+        found[name] = _describe(target.domains, theta, q, solution.weights, solution.prices)
+    return found
+
+
+def tabulate_regions(effects: dict[str, float], reference: dict[str, float], cfg: PolicyConfig) -> str:
+    """Return :func:`solve_regions` as a table, one row a region."""
+    rows = [["region", *effects, "gain", "KL(q||T)", "  binding (points per unit)"]]
+    for name, answer in solve_regions(effects, reference, cfg).items():
+        binding = ", ".join(f"{limit} {price:.2f}" for limit, price in answer["prices"].items())
+        shares = (f"{share:.3f}" for share in answer["weights"].values())
+        rows.append([name, *shares, f"{answer['gain']:+.2f}", f"{answer['kl']:.3f}", f"  {binding}".rstrip()])
+    widths = [max(len(row[j]) for row in rows) for j in range(len(rows[0]))]
     lines = [
         "  ".join(
             cell.ljust(w) if j in (0, len(widths) - 1) else cell.rjust(w)
@@ -64,22 +74,31 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--reference", nargs="+", default=[], metavar="DOMAIN=SHARE", help="q (default: equal)")
     parser.add_argument("--rho", type=float, default=PolicyConfig.rho, help="nats, for kl and reverse_kl")
     parser.add_argument("--radius", type=float, help="for aitchison and l2")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     given = parser.parse_args(arguments)
     try:
         cfg = PolicyConfig(name="a", kind="causalmix_a", rho=given.rho, radius=given.radius)
-        print(tabulate_regions(_read_pairs(given.effects), _read_pairs(given.reference), cfg))
+        effects, reference = _read_pairs(given.effects), _read_pairs(given.reference)
+        with end_with_reader():
+            if given.json:
+                print(json.dumps(solve_regions(effects, reference, cfg), indent=1))
+            else:
+                print(tabulate_regions(effects, reference, cfg))
     except CausalMixError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
     return 0
 
 
-def _spell(region: Region, theta: Floats) -> list[str]:
-    found = region.solve(theta)
-    gain = float(theta @ np.log(found.weights / region.reference))
-    binding = ", ".join(f"{name} {price:.2f}" for name, price in found.prices.items())
-    kl = float(divergence(region.reference, found.weights))
-    return [region.name, *(f"{share:.3f}" for share in found.weights), f"{gain:+.2f}", f"{kl:.3f}", f"  {binding}"]
+def _describe(
+    domains: tuple[str, ...], theta: Floats, q: Floats, weights: Floats, prices: dict[str, float]
+) -> dict[str, Any]:
+    return {
+        "weights": dict(zip(domains, weights.tolist())),
+        "gain": float(theta @ np.log(weights / q)),
+        "kl": float(divergence(q, weights)),
+        "prices": prices,
+    }
 
 
 def _make_target(effects: dict[str, float], reference: dict[str, float]) -> Target:

@@ -79,6 +79,11 @@ def solve_aitchison(theta: Floats, reference: Floats, box: Box, radius: float) -
     return (answer(t), t) if least < 0 else (reference.copy(), 0.0)
 
 
+def default_aitchison(n_domains: int) -> float:
+    """Return ``sqrt(K)``, about as wide as half a nat of ``kl``."""
+    return float(np.sqrt(n_domains))
+
+
 class AitchisonRegion(Region):
     """Mixtures within an Aitchison distance of the reference; not convex in shares."""
 
@@ -87,8 +92,8 @@ class AitchisonRegion(Region):
 
     @classmethod
     def build(cls, cfg: PolicyConfig, roles: Roles, target: Target) -> Region:
-        """Take ``policy.radius``; sqrt(K) is about as wide as half a nat of ``kl``."""
-        radius = np.sqrt(len(target.domains)) if cfg.radius is None else cfg.radius
+        """Take ``policy.radius``, or the default."""
+        radius = default_aitchison(len(target.domains)) if cfg.radius is None else cfg.radius
         return cls(target.reference, target.box, require_radius(radius, "policy.radius", "of log-ratios"))
 
     def measure(self, mixtures: Floats) -> Floats:

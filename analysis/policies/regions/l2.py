@@ -83,6 +83,11 @@ def project_euclidean(point: Floats, box: Box) -> Floats:
     return np.asarray(limited)
 
 
+def default_l2(n_domains: int) -> float:
+    """Return ``.75 / sqrt(K)`` shares, about as wide as half a nat of ``kl``."""
+    return float(0.75 / np.sqrt(n_domains))
+
+
 class L2Region(Region):
     """Mixtures within a Euclidean distance of the reference; convex."""
 
@@ -91,8 +96,8 @@ class L2Region(Region):
 
     @classmethod
     def build(cls, cfg: PolicyConfig, roles: Roles, target: Target) -> Region:
-        """Take ``policy.radius``; .75 / sqrt(K) shares is about as wide as half a nat of ``kl``."""
-        radius = 0.75 / np.sqrt(len(target.domains)) if cfg.radius is None else cfg.radius
+        """Take ``policy.radius``, or the default."""
+        radius = default_l2(len(target.domains)) if cfg.radius is None else cfg.radius
         return cls(target.reference, target.box, require_radius(radius, "policy.radius", "in shares"))
 
     def measure(self, mixtures: Floats) -> Floats:

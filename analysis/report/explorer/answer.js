@@ -1,35 +1,71 @@
 // From settings to an answer: mixture, gain with its interval, support, advice; what `python -m analysis` would say.
 
 const TOLERANCE = 1e-12;
+const ROUNDING = 1e-8; // of the leverage's limit
 
 class Explorer {
   constructor(content) {
     this.content = content;
     this.model = makeModel(content.model, content.coordinates, content.support);
-    this.search = { ...content.search, draws: unpackRows(content.search.draws) };
     this.leverage = { ...content.leverage, inverse: unpackRows(content.leverage.inverse) };
+    this.runs = unpackRows(content.runs);
   }
 
-  // settings: {state: (d,), floor: (K,), cap: (K,), region, rho}. An answer, or {problem} where there is none.
+  // settings: {state: (d,), floor: (K,), cap: (K,), policy, region, rho, aitchison, l2}; the last three are radii.
+  // An answer, or {problem} where there is none.
   answer(settings) {
+    try {
+      return this.answerOrThrow(settings);
+    } catch (error) {
+      if (error instanceof NoRule) return { problem: error.message };
+      throw error;
+    }
+  }
+
+  answerOrThrow(settings) {
     const problem = this.findProblem(settings);
     if (problem) return { problem };
     const box = { floor: settings.floor, cap: settings.cap };
     const reference = projectToBox(this.content.wanted, box);
     const placed = this.model.place(settings.state);
     const { theta, covariance } = this.model.read(placed.x);
-    const mixture =
-      settings.region === "search"
-        ? searchMixture(this.model, placed.x, covariance, reference, box, this.search)
-        : proposeMixture(theta, reference, box, settings.region, settings.rho);
+    const region = this.makeRegion(settings, reference, box, placed.x);
+    const isSearch = settings.policy === "s";
+    const { mixture, note } = isSearch
+      ? searchMixture(this.model, placed.x, { theta, covariance }, region, this.content.search)
+      : { mixture: region.solve(theta), note: region.note };
     const zero = this.nameZero([mixture, reference]);
     if (zero) return { problem: `${zero} gets a share of zero, which has no logarithm: give it a floor above zero.` };
     const gain = this.spread(this.model.gain(placed.x, mixture, reference));
     const effects = theta.map((estimate, k) => this.spread({ estimate, variance: covariance[k][k] }));
     const support = this.measureSupport(settings.state);
     const leverage = this.measureLeverage(placed.x, mixture);
-    const found = { mixture, reference, gain, effects, support, leverage, placed };
+    const found = { mixture, reference, gain, effects, support, leverage, placed, note };
     return { ...found, ...this.advise(found) };
+  }
+
+  makeRegion(settings, reference, box, state) {
+    const kinds = {
+      off: [Region, Infinity],
+      box: [Region, Infinity],
+      kl: [KLRegion, settings.rho],
+      reverse_kl: [ReverseKLRegion, settings.rho],
+      aitchison: [AitchisonRegion, settings.aitchison],
+      l2: [L2Region, settings.l2],
+    };
+    const region =
+      settings.region === "support"
+        ? new SupportRegion(reference, box, this.placeLeverage(state), this.runs, this.content.coordinates.offset)
+        : new kinds[settings.region][0](reference, box, kinds[settings.region][1]);
+    region.name = settings.region;
+    return region;
+  }
+
+  // The leverage at a state, its centre predicted there.
+  placeLeverage(state) {
+    const { centre, slopes, inverse, limit } = this.leverage;
+    const at = centre.map((level, p) => level + sum(state.map((value, j) => value * slopes[j][p])));
+    return { basis: this.content.coordinates.basis, centre: at, inverse, limit };
   }
 
   spread({ estimate, variance }) {
@@ -37,10 +73,14 @@ class Explorer {
     return { estimate, low: estimate - half, high: estimate + half };
   }
 
-  findProblem({ floor, cap }) {
+  findProblem(settings) {
+    const { floor, cap } = settings;
     const crossed = this.content.domains.filter((_, k) => floor[k] > cap[k]);
     if (crossed.length) return `No mixture keeps the limits: the floor of ${crossed.join(", ")} is above its cap.`;
     if (sum(floor) > 1 + TOLERANCE) return `No mixture keeps the limits: the floors sum to ${spellShare(sum(floor))}.`;
+    if (settings.policy === "a" && ["off", "box"].includes(settings.region) && !this.content.has_level) {
+      return "The effects of log-ratios sum to zero: without a region, CausalMix-A has no answer.";
+    }
     if (sum(cap) < 1 - TOLERANCE) return `No mixture keeps the limits: the caps sum to ${spellShare(sum(cap))}.`;
     return null;
   }
@@ -63,15 +103,10 @@ class Explorer {
 
   // The residual leverage of a mixture at a state.
   measureLeverage(state, mixture) {
-    const { basis, offset } = this.content.coordinates;
-    const logs = embed(mixture, offset);
-    const { centre, slopes, inverse, limit } = this.leverage;
-    const d = centre.map((level, p) => {
-      const expected = level + sum(state.map((value, j) => value * slopes[j][p]));
-      return sum(logs.map((log, k) => log * basis[k][p])) - expected;
-    });
-    const value = quadratic(inverse, d);
-    return { value, limit, holds: value <= limit };
+    const { basis, centre, inverse, limit } = this.placeLeverage(state);
+    const logs = embed(mixture, this.content.coordinates.offset);
+    const value = quadratic(inverse, centre.map((level, p) => sum(logs.map((log, k) => log * basis[k][p])) - level));
+    return { value, limit, holds: value <= limit * (1 + ROUNDING) };
   }
 
   // Advice only where the gain is above zero for sure, and no failed check stands against it.

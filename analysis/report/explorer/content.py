@@ -11,17 +11,33 @@ import numpy as np
 
 from analysis.checks.check import FAILED
 from analysis.checks.quality import FAR, TargetSupport
+from analysis.estimators.judged import JudgedEffects
+from analysis.estimators.varying_coefficient_gp import ProcessEffects
 from analysis.leverage import read_leverage
-from analysis.policies.causalmix_s import draw_dirichlet, seed_candidates
+from analysis.policies.causalmix_s import seed_candidates
+from analysis.policies.regions.aitchison import default_aitchison
+from analysis.policies.regions.l2 import default_l2
+from analysis.policies.regions.registry import REGIONS
 from analysis.report.explorer.models import Unexplorable, describe_effects, pack
 from analysis.result import Analysis
 from analysis.roles import Roles
+from causalmix.config import PolicyConfig
 
-SCRIPTS = ("numbers.js", "effects.js", "process.js", "policy.js", "answer.js", "page.js")
-REGIONS = ("kl", "off")  # of CausalMix-A: those whose rule the page knows
-SEARCH = "search"  # CausalMix-S, without a region
+SCRIPTS = (
+    "numbers.js",
+    "effects.js",
+    "process.js",
+    "policy.js",
+    "random.js",
+    "regions.js",
+    "support.js",
+    "search.js",
+    "answer.js",
+    "page.js",
+)
+KINDS = {"causalmix_a": "a", "causalmix_s": "s"}
 MOST_BYTES = 24_000_000  # a page larger than this takes long to open
-MOST_CANDIDATES = 5_000  # mixtures that CausalMix-S chooses from in the page
+MOST_LOOKS = 20_000_000  # of a candidate at a run: about a second in a page
 MARGIN = 0.25  # of the runs' range: how far beyond it a slider goes
 
 
@@ -56,9 +72,9 @@ def read_scripts() -> str:
 def build_explorer(analysis: Analysis, roles: Roles) -> Explorer:
     """Describe the answer so that the page can answer for other states, radii and limits by itself.
 
-    The page's policies are CausalMix-A, within the KL region or without one, and CausalMix-S without one, on fewer
-    candidates. It is exact where the fit is in closed form, and answers at the runs' own states alone where it is
-    not (forests).
+    The page's policies are CausalMix-A and CausalMix-S in every region, S on the analysis's own draws (fewer of them
+    where a surface makes each one dear). It is exact where the fit is in closed form, and answers at the runs' own
+    states alone where it is not (forests).
     """
     try:
         return Explorer(_list_content(analysis, roles))
@@ -74,8 +90,8 @@ def _list_content(analysis: Analysis, roles: Roles) -> dict[str, Any]:
         raise Unexplorable("The answer keeps outcome.constraints, which the page's rules do not know.")
     if not effects.coordinates.is_log:
         raise Unexplorable("The effects are of shares (tangent coordinates), and CausalMix-A is for log shares.")
-    regions = REGIONS if effects.coordinates.has_level else REGIONS[:1]
-    region = "off" if policy.region == "box" else policy.region
+    search = _describe_search(analysis, roles)
+    is_short = policy.kind == "causalmix_s" and search["n_candidates"] < policy.n_candidates
     content = {
         "domains": list(analysis.domains),
         "confidence": analysis.confidence,
@@ -84,12 +100,16 @@ def _list_content(analysis: Analysis, roles: Roles) -> dict[str, Any]:
         "wanted": (target.reference if target.asked is None else target.asked).tolist(),
         "floor": target.box.floor.tolist(),
         "cap": target.box.cap.tolist(),
-        "region": region if policy.kind == "causalmix_a" and region in regions else "kl",
-        "regions": [*regions, SEARCH],
-        "search": _draw_candidates(analysis),
+        "kind": KINDS.get(policy.kind, "a"),
+        "region": policy.region if policy.kind in KINDS else "kl",
+        "regions": list(REGIONS),
+        "search": search,
         "rho": float(policy.rho),
-        "is_own": policy.kind == "causalmix_a" and region in regions,
+        **_list_radii(policy, len(analysis.domains)),
+        "is_own": policy.kind in KINDS and not is_short,
         "policy": policy.name,
+        "has_level": effects.coordinates.has_level,
+        "runs": pack(roles.mixtures),
         "coordinates": {"basis": effects.coordinates.basis.tolist(), "offset": effects.coordinates.offset},
         "support": _describe_support(analysis, roles),
         "leverage": _describe_leverage(analysis, roles),
@@ -102,16 +122,33 @@ def _list_content(analysis: Analysis, roles: Roles) -> dict[str, Any]:
     return content
 
 
-def _draw_candidates(analysis: Analysis) -> dict[str, Any]:
-    """Draw what CausalMix-S chooses from before the floors are added: the same draws as with so many candidates."""
+def _describe_search(analysis: Analysis, roles: Roles) -> dict[str, Any]:
+    """Describe where CausalMix-S's draws begin, and how many of them a page can look at."""
     policy = analysis.policy
-    n = min(policy.n_candidates, MOST_CANDIDATES)
-    rng = seed_candidates(policy.seed)
+    kept = analysis.effects.effects if isinstance(analysis.effects, JudgedEffects) else analysis.effects
+    bends = isinstance(kept, ProcessEffects) and kept.kernel.has_surface
+    looks = roles.n_runs * len(kept.processes) if bends and isinstance(kept, ProcessEffects) else 1
+    n = min(policy.n_candidates, max(MOST_LOOKS // looks, 1))
+    inner = seed_candidates(policy.seed).bit_generator.state["state"]
     return {
-        "draws": pack(draw_dirichlet(rng, np.ones(len(analysis.domains)), n)),
+        "state": _split_words(inner["state"]),
+        "increment": _split_words(inner["inc"]),
+        "n_candidates": n,
         "n_best": max(1, policy.n_best * n // policy.n_candidates),
         "kappa": policy.kappa if policy.kind == "causalmix_s" else 0.0,
     }
+
+
+def _split_words(value: int) -> list[int]:
+    """Split 128 bits into four words of 32, the lowest first."""
+    return [(value >> (32 * i)) & 0xFFFFFFFF for i in range(4)]
+
+
+def _list_radii(policy: PolicyConfig, n_domains: int) -> dict[str, float]:
+    """Return the radius of each ball: the policy's own where it is the policy's region, else that region's default."""
+    given = {} if policy.radius is None else {policy.region: float(policy.radius)}
+    defaults = {"aitchison": default_aitchison(n_domains), "l2": default_l2(n_domains)}
+    return {name: given.get(name, value) for name, value in defaults.items()}
 
 
 def _list_state(analysis: Analysis, roles: Roles) -> list[dict[str, Any]]:

@@ -8,17 +8,25 @@ from typing import Any
 
 N_STEPS = 200  # of a slider from end to end
 
-_WORDS = {
-    "kl": "CausalMix-A within a radius of the reference (KL)",
-    "off": "CausalMix-A: shares as the effects alone say",
-    "search": "CausalMix-S: the mean of the best of {n:,} mixtures",
+_POLICIES = {
+    "a": "CausalMix-A: the best mixture by the effects",
+    "s": "CausalMix-S: the mean of the best of {n:,} mixtures",
+}
+_REGIONS = {
+    "off": "none",
+    "box": "floors and caps",
+    "kl": "KL of the mixture from the reference",
+    "reverse_kl": "KL of the reference from the mixture",
+    "aitchison": "distance of log-ratios",
+    "l2": "distance of shares",
+    "support": "mixtures like those of the runs",
 }
 
 
 def list_controls(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the template needs beside the content: ranges, labels, groups."""
     groups: dict[str, list[dict[str, Any]]] = {}
-    n_candidates = content["search"]["draws"]["shape"][0]
+    n_candidates = content["search"]["n_candidates"]
     for place, feature in enumerate(content["state"]):
         slider = make_slider(feature["value"], feature["low"], feature["high"])
         span = slider["max"] - slider["min"]
@@ -28,8 +36,13 @@ def list_controls(content: Mapping[str, Any]) -> dict[str, Any]:
             {**slider, "place": place, "label": feature["label"], "seen": seen}
         )
     return {
-        "regions": [(name, _WORDS[name].format(n=n_candidates)) for name in content["regions"]],
-        "rho": make_slider(content["rho"], 0.01, max(2.0, 2 * content["rho"]), 0.01),
+        "policies": [(name, words.format(n=n_candidates)) for name, words in _POLICIES.items()],
+        "regions": [(name, _REGIONS[name]) for name in content["regions"]],
+        "radii": [
+            ("rho", "radius, nats", make_slider(content["rho"], 0.01, max(2.0, 2 * content["rho"]), 0.01)),
+            ("aitchison", "radius, log-ratios", make_slider(content["aitchison"], 0.05, 2 * content["aitchison"], 0.05)),
+            ("l2", "radius, shares", make_slider(content["l2"], 0.005, max(1.0, content["l2"]), 0.005)),
+        ],
         "groups": [{"title": _title(name), "sliders": sliders} for name, sliders in groups.items()],
         "floors": _list_shares(content["domains"]),
         "caps": _list_shares(content["domains"]),

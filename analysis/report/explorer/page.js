@@ -16,6 +16,9 @@ function spellPoints(value, digits = 2) {
 }
 const spellInterval = ({ low, high }) => `${spellPoints(low)} to ${spellPoints(high)}`;
 
+// Which radius is that of which regions.
+const RADII = { rho: ["kl", "reverse_kl"], aitchison: ["aitchison"], l2: ["l2"] };
+
 class Page {
   constructor(root, content) {
     this.root = root;
@@ -25,14 +28,18 @@ class Page {
       state: content.state.map((feature) => feature.value),
       floor: content.floor.slice(),
       cap: content.cap.slice(),
+      policy: content.kind,
       region: content.region,
       rho: content.rho,
+      aitchison: content.aitchison,
+      l2: content.l2,
     };
     this.sliders = Array.from(root.querySelectorAll("input[type=range]"));
     for (const slider of this.sliders) slider.addEventListener("input", () => this.move(slider));
-    for (const choice of root.querySelectorAll("input[type=radio]")) {
-      choice.addEventListener("change", () => this.choose(choice.value));
-    }
+    this.choices = Array.from(root.querySelectorAll("input[type=radio]"));
+    for (const choice of this.choices) choice.addEventListener("change", () => this.choose("policy", choice.value));
+    this.select = root.querySelector("select");
+    this.select.addEventListener("change", () => this.choose("region", this.select.value));
     root.querySelector("[data-reset]").addEventListener("click", () => this.reset());
     root.hidden = false;
     this.reset();
@@ -45,29 +52,28 @@ class Page {
       slider.value = this.read(slider);
       this.label(slider);
     }
-    for (const choice of this.root.querySelectorAll("input[type=radio]")) {
-      choice.checked = choice.value === this.settings.region;
-    }
+    for (const choice of this.choices) choice.checked = choice.value === this.settings.policy;
+    this.select.value = this.settings.region;
     this.show();
   }
 
   move(slider) {
     const value = Number(slider.value);
     const { kind, place } = slider.dataset;
-    if (kind === "rho") this.settings.rho = value;
+    if (kind in RADII) this.settings[kind] = value;
     else this.settings[kind][Number(place)] = value;
     this.label(slider);
     this.schedule();
   }
 
-  choose(region) {
-    this.settings.region = region;
+  choose(what, value) {
+    this.settings[what] = value;
     this.schedule();
   }
 
   read(slider) {
     const { kind, place } = slider.dataset;
-    return kind === "rho" ? this.settings.rho : this.settings[kind][Number(place)];
+    return kind in RADII ? this.settings[kind] : this.settings[kind][Number(place)];
   }
 
   label(slider) {
@@ -83,8 +89,14 @@ class Page {
     this.root.querySelector(`[data-of="${slider.id}"]`).textContent = text;
   }
 
-  // One answer a frame, however many events a drag sends.
+  // One answer a frame, however many events a drag sends; a search waits until the drag rests.
   schedule() {
+    if (this.settings.policy === "s") {
+      this.root.setAttribute("aria-busy", "true");
+      clearTimeout(this.rest);
+      this.rest = setTimeout(() => this.show(), 150);
+      return;
+    }
     if (this.frame) return;
     this.frame = requestAnimationFrame(() => {
       this.frame = 0;
@@ -93,10 +105,14 @@ class Page {
   }
 
   show() {
+    clearTimeout(this.rest);
     const answer = this.explorer.answer(this.settings);
+    this.root.removeAttribute("aria-busy");
     this.latest = answer;
     this.find("result").hidden = Boolean(answer.problem);
-    this.find("rho").hidden = this.settings.region !== "kl";
+    for (const [kind, regions] of Object.entries(RADII)) {
+      this.find(kind).hidden = !regions.includes(this.settings.region);
+    }
     const badge = this.find("advice");
     const given = answer.advice === "given";
     badge.textContent = answer.problem ? "no mixture" : `advice ${answer.advice}`;
@@ -148,7 +164,8 @@ class Page {
         `The mixture lies outside the runs' mixtures: leverage ${spellNumber(leverage.value)}, 95 % of the runs lie below ${spellNumber(leverage.limit)}.`,
       );
     }
-    if (this.settings.region !== "search" && !effects.some((effect) => effect.estimate > 0)) {
+    if (answer.note) warnings.push(answer.note);
+    if (this.settings.policy === "a" && !effects.some((effect) => effect.estimate > 0)) {
       warnings.push("No domain has a positive effect at this state: the answer is the reference itself.");
     }
     if (gain.estimate < 0) warnings.push("The rule overshoots: a loss is predicted. Take a smaller radius.");
@@ -177,15 +194,17 @@ class Page {
     const parts = [];
     const spell = (pairs) => `{${pairs.map(([name, value]) => `${name}: ${Number(value.toPrecision(8))}`).join(", ")}}`;
     const changed = (kind) => this.settings[kind].some((value, i) => value !== this.start[kind][i]);
-    const { region } = this.settings;
-    if (region === "search") {
-      const { draws, n_best, kappa } = this.content.search;
-      parts.push("policy=causalmix_s", "policy.region=off", `policy.n_candidates=${draws.shape[0]}`);
-      parts.push(`policy.n_best=${n_best}`, `policy.kappa=${kappa}`);
-    } else if (!this.content.is_own || region !== this.start.region) {
-      parts.push("policy=causalmix_a", `policy.region=${region}`);
+    const { policy, region } = this.settings;
+    const isMoved = !this.content.is_own || policy !== this.start.policy || region !== this.start.region;
+    if (isMoved) parts.push(`policy=causalmix_${policy}`, `policy.region=${region}`);
+    if (isMoved && policy === "s") {
+      const { n_candidates, n_best, kappa } = this.content.search;
+      parts.push(`policy.n_candidates=${n_candidates}`, `policy.n_best=${n_best}`, `policy.kappa=${kappa}`);
     }
-    if (region === "kl" && this.settings.rho !== this.start.rho) parts.push(`policy.rho=${this.settings.rho}`);
+    for (const [kind, regions] of Object.entries(RADII)) {
+      if (!regions.includes(region) || !(isMoved || this.settings[kind] !== this.start[kind])) continue;
+      parts.push(`policy.${kind === "rho" ? "rho" : "radius"}=${Number(this.settings[kind].toPrecision(8))}`);
+    }
     if (changed("state")) parts.push(`'target.state=${spell(state.map((f, j) => [f.name, this.settings.state[j]]))}'`);
     for (const kind of ["floor", "cap"]) {
       if (changed(kind)) parts.push(`'target.${kind}s=${spell(domains.map((name, k) => [name, this.settings[kind][k]]))}'`);
@@ -212,6 +231,7 @@ const root = document.getElementById("explore");
 const page = new Page(root, JSON.parse(document.getElementById("explorer-data").textContent));
 // For the console and for tests: the settings as they are, and answers to settings of one's own.
 window.explorer = {
+  content: page.content,
   settings: () => structuredClone(page.settings),
   answer: (settings = page.settings) => page.explorer.answer(settings),
 };

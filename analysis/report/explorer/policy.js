@@ -1,5 +1,4 @@
-// CausalMix-A: the best mixture for theta' log T within floors, caps and, if asked, KL(q || T) <= rho.
-// CausalMix-S: the mean of the best of many mixtures.
+// The rules of CausalMix-A for floors and caps, and for KL(q || T) <= rho: the best mixture for theta' log T.
 
 const NEGLIGIBLE = 1e-15;
 
@@ -94,42 +93,4 @@ function solveKl(theta, reference, box, rho) {
     else high = middle;
   }
   return answer(high);
-}
-
-function proposeMixture(theta, reference, box, region, rho) {
-  if (!theta.some((value) => value > 0)) return reference.slice();
-  return region === "kl" ? solveKl(theta, reference, box, rho) : fillBox(theta, reference, box);
-}
-
-const HALVINGS = 40;
-
-// Mixtures that keep the limits; where too few do, the others go half the way to the reference until enough do.
-function drawCandidates({ draws, n_best }, reference, box) {
-  const room = 1 - sum(box.floor);
-  const holds = (mixture) => mixture.every((share, k) => share >= box.floor[k] - 1e-9 && share <= box.cap[k] + 1e-9);
-  let drawn = draws.map((draw) => Array.from(draw, (part, k) => box.floor[k] + room * part));
-  const inside = drawn.filter(holds);
-  drawn = drawn.filter((mixture) => !holds(mixture));
-  for (let i = 0; i < HALVINGS && drawn.length && inside.length < n_best; i += 1) {
-    drawn = drawn.map((mixture) => mixture.map((share, k) => 0.5 * (share + reference[k])));
-    inside.push(...drawn.filter(holds));
-    drawn = drawn.filter((mixture) => !holds(mixture));
-  }
-  return inside;
-}
-
-// The mean of the best by predicted outcome less kappa standard errors of the gain.
-function searchMixture(model, x, covariance, reference, box, search) {
-  const candidates = drawCandidates(search, reference, box);
-  let scores = model.predict(x, candidates);
-  if (search.kappa > 0) {
-    const from = embed(reference, model.offset);
-    scores = scores.map((score, i) => {
-      const d = embed(candidates[i], model.offset).map((value, k) => value - from[k]);
-      return score - search.kappa * Math.sqrt(Math.max(quadratic(covariance, d), 0));
-    });
-  }
-  const best = range(candidates.length).sort((a, b) => scores[b] - scores[a] || a - b).slice(0, search.n_best);
-  const mean = reference.map((_, k) => sum(best.map((i) => candidates[i][k])) / best.length);
-  return mean.map((share) => share / sum(mean));
 }

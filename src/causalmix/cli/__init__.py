@@ -28,10 +28,11 @@ def main() -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from causalmix.entry import explain_hydra_error, find_cause
+    from causalmix.entry import end_with_reader, explain_hydra_error, find_cause
 
     try:
-        app()
+        with end_with_reader():
+            app()
     except CausalMixError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)

@@ -111,4 +111,5 @@ class AnalysisConfig:
     allow_failed_checks: list[str] = field(default_factory=list)
     n_threads: int = 2
     seed: int = 0
+    as_json: bool = False  # print JSON instead of the tables; --json says the same
     report: bool = True

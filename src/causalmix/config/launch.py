@@ -157,6 +157,7 @@ class Config:
     job: str = "run"  # run | study | stages
     outputs: str = "outputs"  # everything this project writes
     plan: bool = False  # print what a sweep would submit, and its cost; submit nothing
+    as_json: bool = False  # print a plan, or what a study found, as JSON; --json says the same
     sweep_dir: str | None = None  # null: ${outputs}/sweeps/<fingerprint of the fixed values>
     runs: str | None = None  # mixture=policy: the runs table the policy is fitted on
     target: TargetConfig = field(default_factory=TargetConfig)

@@ -36,4 +36,5 @@ class SimulateConfig:
     confidence: float = 0.95
     n_workers: int = 2
     json: str | None = None  # write the table here too
+    as_json: bool = False  # print JSON instead of the tables; --json says the same
     seed: int = 0

@@ -191,7 +191,7 @@ def _confirm(plain: Plain, arms: dict[str, _Arm], inputs: Inputs, result: StudyR
                 for arm, chosen in arms.items():
                     if target not in chosen.targets:
                         continue
-                    point = make_confirmation(plain, target, chosen.weights[size], size, seed)
+                    point = make_confirmation(plain, target, chosen.weights[size], size, seed, arm)
                     asked.append((arm, target, size, point))
     folder = run_sweep([point for *_, point in asked], swept=CONFIRMATION_SWEEPS, inputs=inputs, must_wait=True)
     rows = []

@@ -38,12 +38,17 @@ def make_target(plain: Plain, target: str) -> Plain:
     return changed
 
 
-def make_confirmation(plain: Plain, target: str, weights: dict[str, float], size: int, seed: int) -> Plain:
-    """One confirmation run: the larger model, more documents, a fixed mixture, on a target pool."""
+def make_confirmation(
+    plain: Plain, target: str, weights: dict[str, float], size: int, seed: int, arm: str = "fixed"
+) -> Plain:
+    """One confirmation run: the larger model, more documents, a fixed mixture, on a target pool.
+
+    ``arm`` names what chose the mixture; it becomes the table's ``design.name`` and is no part of a run's identity.
+    """
     changed = make_target(plain, target)
     if plain["study"]["confirm_model"] is not None:
         changed["model"] = copy.deepcopy(plain["study"]["confirm_model"])
-    changed["mixture"].update(name="fixed", kind="fixed", weights=weights, file=None)
+    changed["mixture"].update(name=arm, kind="fixed", weights=weights, file=None)
     changed["train"]["n_samples"] = size * plain["train"]["n_samples"]
     return change(changed, seed=seed, cohort="confirmation")
 

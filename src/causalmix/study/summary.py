@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from causalmix.files import write_text
+from causalmix.files import read_json, write_text
 from causalmix.study.loop import StudyResult
 from causalmix.study.page import write_page
 from causalmix.study.tables import describe_seconds, describe_spread, describe_twins, list_confirmation, list_mixtures
@@ -17,6 +18,12 @@ from causalmix.study.tables import describe_seconds, describe_spread, describe_t
 
 def present(result: StudyResult, plain: dict[str, Any], arguments: Sequence[str]) -> None:
     """Print a study's answer, and write the page that ``study.docs_file`` names."""
+    docs_file = plain["study"]["docs_file"]
+    if docs_file:
+        write_text(Path(docs_file), write_page(result, plain, arguments))
+    if plain["as_json"]:
+        print(json.dumps(read_json(result.folder / "study.json"), indent=1))
+        return
     console = Console(width=max(Console().width, 150))  # tables in a log file are as wide as they need
     mixture = result.mixtures[result.main_arm]
     for title, rows in (
@@ -41,9 +48,6 @@ def present(result: StudyResult, plain: dict[str, Any], arguments: Sequence[str]
     for sentence in describe_twins(result):
         console.print(sentence, highlight=False)
     console.print(describe_seconds(result), highlight=False)
-    docs_file = plain["study"]["docs_file"]
-    if docs_file:
-        write_text(Path(docs_file), write_page(result, plain, arguments))
     paths = {
         "mixture": mixture["file"],
         "report": result.report,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,8 @@ def run_sweep(
     is_remote = takes_slurm(config.cluster.kind)
     if config.plan:
         folder, _ = find_sweep(inputs.outputs, config.sweep_dir, runs, swept)
-        print(make_plan(folder, runs, config, is_remote).render())
+        plan = make_plan(folder, runs, config, is_remote)
+        print(json.dumps(asdict(plan), indent=1) if config.as_json else plan.render())
         return folder
     if not is_remote:
         refuse_ranks(config.resources.ranks)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+AUTOMATIC = ("pool.fingerprint", "model.name", "train.n_samples")  # what may differ between comparisons
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -60,3 +62,24 @@ def mean_and_se(values: pd.Series[float]) -> tuple[float, float]:
     if len(numbers) < 2:
         return float(numbers.mean()), math.nan
     return float(numbers.mean()), float(numbers.std(ddof=1) / np.sqrt(len(numbers)))
+
+
+def find_groups(runs: pd.DataFrame, arms: pd.Series[str]) -> tuple[str, ...]:
+    """Find the columns that comparisons must not mix: those that vary.
+
+    A pool that differs with the seed is a draw of that seed, which pairing takes care of; a pool that an arm
+    was trained on with several seeds is a target.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        A runs table.
+    arms : Series of str
+        What chose each run's mixture.
+    """
+    by = [name for name in AUTOMATIC if name in runs and runs[name].nunique() > 1]
+    if "pool.fingerprint" in by and "seed" in runs:
+        seeds = runs.groupby([arms.rename("arm"), runs["pool.fingerprint"]])["seed"].nunique()
+        if int(seeds.max()) < 2:
+            by.remove("pool.fingerprint")
+    return tuple(by)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from causalmix.errors import TrackerError, name_some, nearest_name
 from causalmix.table.layout import to_markdown
-from causalmix.table.paired import Estimate, estimate_mean
+from causalmix.table.paired import Estimate, estimate_mean, find_groups
 from causalmix.table.runs import RunsTable
 from causalmix.track.dashboard.spec import DashboardSpec, PanelSpec, SectionSpec
 
@@ -110,12 +110,23 @@ def _compare_arms(frame: pd.DataFrame, arm: str, choice: Choice) -> SectionSpec:
                 f"Means over seeds with {choice.confidence:.0%} t intervals, and differences to {choice.reference} on "
                 "the same seeds: what a seed does to every arm cancels, so these are the numbers to read. "
                 "The whiskers of the bars are one standard error.",
-                "",
-                *to_markdown(tabulate_arms(frame, arm, choice)),
+                *_tabulate_groups(frame, arm, choice),
             ]
         ),
         [PanelSpec("bars", name, [name], by=arm, spread="stderr", width=24 // len(scores)) for name in scores],
     )
+
+
+def _tabulate_groups(frame: pd.DataFrame, arm: str, choice: Choice) -> list[str]:
+    """Tabulate the arms of each pool, model and size apart: other ones are other questions."""
+    by = find_groups(frame, frame[arm].astype(str))
+    if not by:
+        return ["", *to_markdown(tabulate_arms(frame, arm, choice))]
+    lines = [f"The bars take the runs of all of {', '.join(by)} together; the tables keep them apart."]
+    for values, part in frame.groupby(list(by), dropna=False):
+        title = ", ".join(f"{name} {value}" for name, value in zip(by, values))
+        lines += ["", f"**{title}**", "", *to_markdown(tabulate_arms(part, arm, choice))]
+    return lines
 
 
 def tabulate_arms(frame: pd.DataFrame, arm: str, choice: Choice) -> list[list[str]]:
