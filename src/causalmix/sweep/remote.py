@@ -20,7 +20,7 @@ from causalmix.sweep.heart import Heart
 from causalmix.sweep.jobs import find_queued, list_tasks, submit_runs
 from causalmix.sweep.points import PlannedRun
 from causalmix.sweep.script import check_script, shape_tasks
-from causalmix.sweep.status import describe_failures, say
+from causalmix.sweep.status import describe_failures, read_status, say
 from causalmix.sweep.then import submit_followup
 
 LAUNCH = "launch"  # the claim of who submits; no run has this id
@@ -140,12 +140,14 @@ def wait_for(folder: SweepFolder, run_ids: list[str]) -> None:
                 bar.set_postfix_str(", ".join(f"{n} tasks {state}" for state, n in sorted(counts.items())))
             time.sleep(POLL_S)
     if left:
-        raise describe_failures(folder, {run_id: _find_cause(folder, run_id) for run_id in left}, len(run_ids))
+        lost = read_status(folder.path).lost_tasks
+        silent = lost[0].cause if lost else f"its task ended without a word; see {folder.path / 'log'}"
+        raise describe_failures(folder, {run_id: _find_cause(folder, run_id, silent) for run_id in left}, len(run_ids))
 
 
-def _find_cause(folder: SweepFolder, run_id: str) -> str:
+def _find_cause(folder: SweepFolder, run_id: str, silent: str) -> str:
     try:
         record = read_record(folder.run_dir(run_id))
     except RecordError as error:
         return str(error)
-    return (record.cause or record.status) if record else f"its task ended without a word; see {folder.path / 'log'}"
+    return (record.cause or record.status) if record else silent
