@@ -106,7 +106,7 @@ def test_a_second_launch_is_refused_while_one_submits(fake: Path, tmp_path: Path
     sweep = tmp_path / "sweep"
     held = Claims(sweep / "claims").take("launch")
     assert held is not None
-    with Heart(held, lease_s=1.0), pytest.raises(SweepError, match=r"another launch .* submits the sweep"):
+    with Heart(held, lease_s=1.0), pytest.raises(SweepError, match=r"another launch .* works on the sweep"):
         submit(sweep, 8)
     held.end("submitted")
     submit(sweep, 8)
