@@ -57,7 +57,7 @@ fuzz: $(STAMP)
 #: make chaos      kills: 10,000 on runs that train nothing, 200 on real ones, at every write; prints what was lost
 chaos: $(STAMP)
 	$(PY) -m tests.chaos.stops
-	$(PY) -m tests.chaos.real_runs --runs 64 --kills 200
+	$(PY) -m tests.chaos.real_runs --runs 64 --kills 200 --demo
 	$(PY) -m tests.chaos.kills 10000
 
 #: make lint       ruff and mypy --strict

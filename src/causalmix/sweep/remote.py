@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from causalmix.config import Config
-from causalmix.errors import RecordError, SweepError, name_some
+from causalmix.errors import RecordError, name_some
 from causalmix.run.record import is_complete, read_record
 from causalmix.sweep import slurm
 from causalmix.sweep.folder import SweepFolder, write_points
