@@ -39,10 +39,9 @@ demo: $(STAMP)
 study: $(STAMP)
 	$(PY) launch.py experiment=study
 
-#: make test       the whole test suite
+#: make test       the whole test suite, in two processes; a file's tests stay in one, with what they have made
 test: $(STAMP)
-	$(PY) -m pytest tests -m "not slow" -n 2 --dist loadfile
-	$(PY) -m pytest tests -m slow
+	$(PY) -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder --durations=30
 
 #: make test-fast  the fast part of it
 test-fast: $(STAMP)
@@ -57,7 +56,7 @@ fuzz: $(STAMP)
 #: make chaos      kills: 10,000 on runs that train nothing, 200 on real ones, at every write; prints what was lost
 chaos: $(STAMP)
 	$(PY) -m tests.chaos.stops
-	$(PY) -m tests.chaos.real_runs --runs 64 --kills 200
+	$(PY) -m tests.chaos.real_runs --runs 64 --kills 200 --demo
 	$(PY) -m tests.chaos.kills 10000
 
 #: make lint       ruff and mypy --strict

@@ -23,6 +23,17 @@ from causalmix.config import AnalysisConfig, Config
 from causalmix.errors import CausalMixError, ConfigError, nearest_name
 
 MULTIRUN = ("-m", "--multirun")
+WHOLE = "a whole number"
+TYPES = {
+    r"Value '(?P<given>.*)' of type '\w+' could not be converted to Integer": WHOLE,
+    r"Value '(?P<given>.*)' of type '\w+' could not be converted to Float": "a number",
+    r"Value '(?P<given>.*)' is not a valid bool": "true or false",
+    r"is not a ListConfig": "a list, as [a,b]",
+    r"Cannot merge DictConfig with": "a mapping, as {a: 1}",
+    r"Cannot convert '\w+' to string": "one text, neither a list nor a mapping",
+    r"is not Optional": "a value is needed, null is none",
+}
+"""What OmegaConf says of a value of the wrong type, and what the key takes."""
 
 
 def run_command(application: Callable[[], Any], arguments: Sequence[str]) -> int:
@@ -171,7 +182,28 @@ def explain_hydra_error(message: str, cause: str) -> str:
                 f"unknown key '{given}'{suggest_key(given)}. "
                 f"Every key stands in src/causalmix/config.\n{first_line(text)}"
             )
-    return re.sub(r"\n +(?:full_key|reference_type|object_type)[:=].*", "", text)
+    return explain_type(text) or re.sub(r"\n +(?:full_key|reference_type|object_type)[:=].*", "", text)
+
+
+def explain_type(text: str) -> str | None:
+    """Say what a key takes where OmegaConf refused a value's type; None where it is about something else."""
+    key = re.search(r"full_key: (\S+)", text)
+    if not key:
+        return None
+    for pattern, allowed in TYPES.items():
+        match = re.search(pattern, text)
+        if match:
+            given = match.groupdict().get("given") or find_given(text, key.group(1))
+            if allowed == WHOLE and key.group(1).endswith("_min"):
+                allowed = "a whole number of minutes, 1 or more"
+            return f"{key.group(1)}={given}: {allowed}"
+    return None
+
+
+def find_given(text: str, key: str) -> str:
+    """Find what was given for a key in an error that shows the override, not the value."""
+    match = re.search(rf"override \+{{0,2}}{re.escape(key)}=(.*)", text)
+    return match.group(1) if match else "..."
 
 
 def suggest_key(given: str) -> str:

@@ -16,9 +16,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from causalmix.errors import RecordError
-from causalmix.run.record import is_complete, read_record
-from causalmix.sweep.claims import Claims
+from causalmix.run.record import is_complete
+from tests.chaos.counts import Counts, count_record
 from tests.sweep.stub_shift import make_submission, open_shift
 
 N_RUNS = 64
@@ -26,19 +25,6 @@ N_WORKERS = 4
 LEASE_S = 0.15
 LIVES_S = (0.12, 0.12, 0.12, 0.6)  # a worker lives at most; a run takes .03 s, and a dead one's lease must run out
 SWEEP_LIMIT_S = 300.0
-
-
-@dataclass
-class Counts:
-    """What came of the sweeps under fire; the last three must be zero."""
-
-    kills: int = 0
-    sweeps: int = 0
-    complete: int = 0
-    attempts: int = 0
-    lost: int = 0
-    twice: int = 0
-    corrupt: int = 0
 
 
 @dataclass
@@ -93,31 +79,8 @@ def hunt(sweep: Path, n_kills: int, rng: random.Random, counts: Counts) -> None:
     for prey in workers.values():
         os.kill(prey.pid, signal.SIGKILL)
         os.waitpid(prey.pid, 0)
-    judge(sweep, names, counts)
-
-
-def judge(sweep: Path, names: list[str], counts: Counts) -> None:
-    """Count what the sweep's folder says."""
-    counts.sweeps += 1
-    claims = Claims(sweep / "claims")
     for name in names:
-        attempts = claims.history(name)
-        counts.attempts += len(attempts)
-        counts.twice += sum(attempt["ended"] == "complete" for attempt in attempts) > 1
-        try:
-            record = read_record(sweep / "runs" / name)
-        except RecordError:
-            counts.corrupt += 1
-            continue
-        if record is None or record.status != "complete":
-            counts.lost += 1
-            continue
-        counts.complete += 1
-        if record.provenance["attempts"] != [
-            {**attempt, "ended": None} if attempt["claim"] == record.provenance["claim"] else attempt
-            for attempt in attempts[: record.provenance["claim"]]
-        ]:
-            counts.corrupt += 1
+        count_record(sweep, name, counts)
 
 
 def main() -> int:
@@ -128,11 +91,12 @@ def main() -> int:
     given = parser.parse_args()
     rng = random.Random(given.seed)
     counts = Counts()
-    begun = time.monotonic()
+    n_sweeps, begun = 0, time.monotonic()
     while counts.kills < given.kills:
+        n_sweeps += 1
         with tempfile.TemporaryDirectory() as folder:
             hunt(Path(folder), given.kills - counts.kills, rng, counts)
-    print(json.dumps({**asdict(counts), "wall_s": round(time.monotonic() - begun, 1)}))
+    print(json.dumps({"sweeps": n_sweeps, **asdict(counts), "wall_s": round(time.monotonic() - begun, 1)}))
     return int(bool(counts.lost or counts.twice or counts.corrupt))
 
 

@@ -1,6 +1,6 @@
 """Kill workers at random while they train real tiny models; count what was lost, doubled, corrupt, changed, done again.
 
-python -m tests.chaos.real_runs --runs 64 --kills 200
+python -m tests.chaos.real_runs --runs 64 --kills 200 --demo
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from causalmix.cli import compose_config
 from causalmix.config import ResourcesConfig
-from causalmix.errors import RecordError
 from causalmix.run.guard import Guard
 from causalmix.run.record import Record, is_complete, read_record
 from causalmix.sweep.claims import Claims
@@ -28,29 +28,25 @@ from causalmix.sweep.jobs import Submission, read_submission
 from causalmix.sweep.packed import Place, Shift
 from causalmix.sweep.points import Inputs, plan_runs
 from causalmix.sweep.submit import list_entries
+from tests.chaos.counts import Counts, count_record
 from tests.tiny import compose_tiny
 
 NAME = "hunted-a"
 N_WORKERS = 2
 LEASE_S = 2.0
 EVERY = 20  # steps between checkpoints
-LENGTH = ["train.n_samples=200", f"train.checkpoint_every={EVERY}", "train.log_every=1000"]
+OFTEN = [f"train.checkpoint_every={EVERY}", "train.log_every=1000"]
+TINY_RUN = ["train.n_samples=200", *OFTEN]
+DEMO_RUN = ["experiment=demo", "job=run", "tracker=disabled", *OFTEN]
 LIFE = 1.0  # of a worker at most, in the time that a run takes in peace on this machine
 LIMIT_S = 1500.0
 OWN_TIMES = ("started_at", "wall_s", "device_s", "git_sha", "sweep_id")
 
 
 @dataclass
-class Counts:
-    """What came of the sweep; ``lost`` to ``changed`` and ``redone_too_much`` must be zero."""
+class RealCounts(Counts):
+    """And of results: ``changed`` and ``redone_too_much`` must be zero too."""
 
-    runs: int = 0
-    kills: int = 0
-    complete: int = 0
-    attempts: int = 0
-    lost: int = 0
-    twice: int = 0
-    corrupt: int = 0
     changed: int = 0
     steps: int = 0
     steps_redone: int = 0
@@ -75,16 +71,19 @@ class CountedShift(Shift):
             os.close(steps)
 
 
-def make_sweep(outputs: Path, sweep: Path, n_runs: int, n_epochs: int) -> list[str]:
+def make_sweep(outputs: Path, sweep: Path, given: argparse.Namespace) -> list[str]:
     """Write what a launch of real runs leaves for its workers."""
     inputs = Inputs(outputs)
-    points = [{**compose_tiny(outputs, *LENGTH, f"train.n_epochs={n_epochs}"), "seed": seed} for seed in range(n_runs)]
-    runs = plan_runs(points, inputs)
+    if given.demo:
+        plain = compose_config([*DEMO_RUN, f"outputs={outputs}"])
+    else:
+        plain = compose_tiny(outputs, *TINY_RUN, f"train.n_epochs={given.epochs}")
+    runs = plan_runs([{**plain, "seed": seed} for seed in range(given.runs)], inputs)
     folder = open_sweep(outputs, str(sweep), runs, [])
     table = write_points(folder, list_entries(runs, inputs))
     resources = ResourcesConfig(name="r", lease_s=LEASE_S, max_deaths=10**6)
     arrays = [{"name": f"{NAME}-0", "n_tasks": N_WORKERS, "job_id": "100"}]
-    Submission(NAME, table.name, n_runs, arrays, asdict(resources), folder.sweep_id).write(sweep)
+    Submission(NAME, table.name, given.runs, arrays, asdict(resources), folder.sweep_id).write(sweep)
     return [run.run_id for run in runs]
 
 
@@ -146,33 +145,23 @@ def keep_results(record: Record) -> dict[str, Any]:
     return {name: value for name, value in record.row.items() if name not in OWN_TIMES}
 
 
-def judge(sweep: Path, quiet: Path, run_ids: list[str], counts: Counts) -> None:
+def judge(sweep: Path, quiet: Path, run_ids: list[str], counts: RealCounts) -> None:
     """Compare a hunted sweep with one that nobody disturbed."""
-    claims = Claims(sweep / "claims")
     for run_id in run_ids:
-        attempts = claims.history(run_id)
-        counts.runs += 1
-        counts.attempts += len(attempts)
-        counts.twice += sum(attempt["ended"] == "complete" for attempt in attempts) > 1
-        try:
-            record = read_record(sweep / "runs" / run_id)
-        except RecordError:
-            counts.corrupt += 1
+        record = count_record(sweep, run_id, counts)
+        if record is None:
             continue
-        if record is None or record.status != "complete":
-            counts.lost += 1
-            continue
-        counts.complete += 1
         reference = read_record(quiet / "runs" / run_id)
         counts.changed += reference is None or keep_results(record) != keep_results(reference)
         n_steps = int(record.row["train.n_steps"])
         redone = (sweep / "steps" / run_id).stat().st_size - (n_steps - 1)
         counts.steps += n_steps
         counts.steps_redone += redone
-        counts.redone_too_much += redone > EVERY * (len(attempts) - 1)
+        n_deaths = len(Claims(sweep / "claims").history(run_id)) - 1
+        counts.redone_too_much += redone > EVERY * n_deaths
 
 
-def chase(given: argparse.Namespace, say: Callable[[str], None] = print) -> Counts:
+def chase(given: argparse.Namespace, say: Callable[[str], None] = print) -> RealCounts:
     """Do a sweep in peace and the same one under fire."""
     import torch
 
@@ -180,18 +169,18 @@ def chase(given: argparse.Namespace, say: Callable[[str], None] = print) -> Coun
     import causalmix.train.loop  # noqa: F401  (both before the first fork)
 
     torch.set_num_threads(1)
-    counts = Counts()
+    counts = RealCounts()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         outputs = given.outputs or folder / "outputs"
-        run_ids = make_sweep(outputs, folder / "quiet", given.runs, given.epochs)
+        run_ids = make_sweep(outputs, folder / "quiet", given)
         begun = time.monotonic()
         hunt(folder / "quiet", run_ids, 0, random.Random(given.seed))
         peace_s = time.monotonic() - begun
         say(f"in peace: {peace_s:.1f} s")
         life_s = LIFE * peace_s * N_WORKERS / given.runs
         begun = time.monotonic()
-        make_sweep(outputs, folder / "hunted", given.runs, given.epochs)
+        make_sweep(outputs, folder / "hunted", given)
         counts.kills = hunt(folder / "hunted", run_ids, given.kills, random.Random(given.seed), life_s)
         say(f"under fire: {time.monotonic() - begun:.1f} s")
         judge(folder / "hunted", folder / "quiet", run_ids, counts)
@@ -204,8 +193,9 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=64)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=24, help="of a run: 18 steps each")
+    parser.add_argument("--demo", action="store_true", help="the demo's proxies at their own settings, not tiny ones")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--outputs", type=Path, help="where the tiny pool lies, if anywhere")
+    parser.add_argument("--outputs", type=Path, help="where the pool lies, if anywhere")
     given = parser.parse_args()
     counts = chase(given)
     print(json.dumps(asdict(counts)))

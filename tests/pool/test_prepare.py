@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import shutil
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import pytest
 from causalmix.errors import CausalMixError, PoolError
 from causalmix.pool import scorers, stages
 from causalmix.pool.prepare import prepare
-from causalmix.pool.stage import run_stage
+from causalmix.pool.stage import lock_folder, run_stage
 from causalmix.pool.store import Pool, open_pool
 from causalmix.pool.table import read_column
 from causalmix.pool.tokenizer import train_bpe
@@ -133,9 +135,27 @@ def test_stage_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_full_disk_is_explained(tmp_path: Path) -> None:
-    import errno
+def test_where_there_are_no_locks_the_first_to_finish_a_stage_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
 
+    def build(folder: Path) -> dict[str, Any]:
+        run_stage(tmp_path, "tokens", lambda other: {"made": "by another process"})
+        (folder / "half").write_text("x")
+        return {"made": "here"}
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    theirs = tmp_path / ".tokens.0.tmp"
+    theirs.mkdir()
+    with lock_folder(tmp_path):
+        assert run_stage(tmp_path, "tokens", build) == {"made": "by another process"}
+    assert theirs.is_dir(), "another's work in progress"
+    assert not (tmp_path / "tokens" / "half").exists()
+
+
+def test_full_disk_is_explained(tmp_path: Path) -> None:
     def build(folder: Path) -> dict[str, Any]:
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -1,7 +1,7 @@
 """SLURM's commands without SLURM: linked under their names on PATH, state in a folder, every call written down.
 
 ``$FAKE_SLURM/behave`` may hold: ``kill-launcher`` (take the job, then kill who called sbatch), ``mute`` (take the job,
-then fail as a controller under load does), ``refuse``, ``vanish`` (jobs end at once
+then fail as a controller under load does), ``refuse`` (``refuse: why``), ``vanish`` (jobs end at once
 and do nothing).
 """
 
@@ -32,8 +32,9 @@ def sbatch(arguments: list[str]) -> int:
         return 0
     behave = STATE / "behave"
     how = behave.read_text() if behave.exists() else ""
-    if how == "refuse":
-        print("sbatch: error: Batch job submission failed: Invalid account", file=sys.stderr)
+    if how.startswith("refuse"):
+        why = how.partition(": ")[2] or "Invalid account"
+        print(f"sbatch: error: Batch job submission failed: {why}", file=sys.stderr)
         return 1
     if "--test-only" in arguments:
         print("sbatch: Job 1 to start at 2030-01-01T00:00:00 using 1 processors on nodes n1", file=sys.stderr)
@@ -62,8 +63,8 @@ def squeue(arguments: list[str]) -> int:
     names = find_option(arguments, "name").split(",")
     for job_id, job in read_jobs().items():
         if job["name"] in names:
-            for _ in range(int(job["n"])):
-                print(f"{job_id}|{job['name']}|{job.get('state', 'PENDING')}|Priority")
+            for at in range(int(job["n"])):
+                print(f"{job_id}|{job['name']}|{job.get('state', 'PENDING')}|Priority|{at}")
     return 0
 
 
@@ -78,6 +79,8 @@ def sinfo(arguments: list[str]) -> int:
         print("slurm 22.05.8")
     elif find_option(arguments, "format") == "%P":
         print("short\nlong*\ngpu")
+    elif find_option(arguments, "format") == "%f":
+        print("(null)\na100,nvlink\nh100")
     else:
         print(
             {

@@ -39,15 +39,20 @@ def test_the_script_says_where_ranks_meet() -> None:
     assert "#SBATCH --ntasks=16" in lines
     at = next(at for at, line in enumerate(lines) if line.startswith("srun"))
     assert "--kill-on-bad-exit=1" in lines[at]  # a rank that died leaves the others waiting
-    shell = "scontrol() { echo first; echo second; }; SLURM_JOB_ID=41234; SLURM_JOB_NODELIST=x; SLURM_RESTART_COUNT=2\n"
+    shell = """scontrol() {
+      if [ "$1 $2" = "show hostnames" ]; then echo first; echo second
+      else echo "NodeName=$3 Arch=x86_64"; echo "   NodeAddr=$3.local NodeHostName=$3 Version=22.05.8"; fi
+    }
+    SLURM_JOB_ID=41234; SLURM_JOB_NODELIST=x; SLURM_RESTART_COUNT=2
+    """
     said = subprocess.run(
         ["bash", "-eu"],
-        input=shell + "\n".join(lines[at - 3 : at]) + "\necho $MASTER_ADDR $MASTER_PORT",
+        input=shell + "\n".join(lines[at - 6 : at]) + "\necho $MASTER_ADDR $MASTER_PORT",
         capture_output=True,
         text=True,
         check=True,
     )
-    assert said.stdout == "first 21248\n"
+    assert said.stdout == "first.local 21248\n"
 
 
 @pytest.mark.parametrize(

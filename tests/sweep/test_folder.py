@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import errno
+import fcntl
 import multiprocessing
 import time
 from pathlib import Path
@@ -16,7 +18,9 @@ from causalmix.errors import RecordError, SweepError
 from causalmix.files import write_json
 from causalmix.run.identity import describe_identity, make_run_id
 from causalmix.run.record import Record, write_record
-from causalmix.sweep.folder import SweepFolder, flatten, hold_lock, open_sweep, read_points, write_points
+from causalmix.sweep import launch_lock
+from causalmix.sweep.folder import SweepFolder, flatten, open_sweep, read_points, write_points
+from causalmix.sweep.launch_lock import hold_lock
 from causalmix.sweep.points import PlannedRun
 from causalmix.sweep.status import count_causes, read_status
 from tests.plain import make_plain
@@ -198,6 +202,23 @@ def test_a_second_launch_is_refused_with_the_holder(tmp_path: Path) -> None:
         holder.join()
     with hold_lock(SweepFolder(tmp_path, "s"), wait_s=5):
         pass  # the lock dies with its process
+
+
+def test_without_locks_a_claim_keeps_a_second_launch_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*given: Any) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(launch_lock, "LAUNCH_LEASE_S", 2.0)
+    folder = SweepFolder(tmp_path, "s")
+    with (
+        hold_lock(folder),
+        pytest.raises(SweepError, match=r"another launch \(on .*\) works on the sweep"),
+        hold_lock(folder),
+    ):
+        pass
+    with hold_lock(folder):
+        pass  # let go
 
 
 # --- status ---------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from causalmix.config import ResourcesConfig
 from causalmix.errors import SweepError
 from causalmix.run.record import read_record
 from causalmix.sweep import local
-from causalmix.sweep.folder import SweepFolder, hold_lock
+from causalmix.sweep.folder import SweepFolder
+from causalmix.sweep.launch_lock import hold_lock
 from tests.tiny import ROOT
 
 

@@ -5,26 +5,31 @@ The cluster is the one of ``SLURM_CONF`` where slurm/up made it, else one that i
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from causalmix.errors import SweepError
-from causalmix.run.record import Record, read_record
 from causalmix.sweep import slurm
 from causalmix.sweep.jobs import list_submissions, list_tasks
 from causalmix.sweep.status import read_status
-from tests.tiny import ROOT, TINY, launch
+from tests.sweep.real_slurm import (
+    clear_queue,
+    is_complete,
+    keep_results,
+    read_all,
+    read_only,
+    start_cluster,
+    sweep_on,
+    wait_until,
+)
+from tests.tiny import launch
 
 pytestmark = pytest.mark.slow
 CANARY = "canary-81c3"
@@ -38,76 +43,16 @@ def cluster() -> Iterator[Path]:
     if given and slurm.is_available():
         yield Path(given).parent
         return
-    if os.geteuid() or not all(shutil.which(name) for name in ("slurmctld", "slurmd", "munged")):
-        pytest.skip("slurmctld is not installed, or we are not root: slurm/install, then slurm/up DIR")
-    folder = Path(tempfile.mkdtemp(prefix="cluster-", dir="/tmp"))  # short: a socket's path has 108 bytes
-    try:
-        subprocess.run([ROOT / "slurm/up", folder], check=True, capture_output=True)
-        os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
+    with start_cluster() as folder:
         yield folder
-    finally:
-        subprocess.run([ROOT / "slurm/down", folder], check=False)
-        os.environ.pop("SLURM_CONF", None)
-        if given:
-            os.environ["SLURM_CONF"] = given
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
 def empty_queue(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leave no job behind."""
+    """Leave no job behind, and put a secret into every command's environment."""
     monkeypatch.setenv("WANDB_API_KEY", CANARY)
     yield
-    ids = {line for line in slurm.ask("squeue", "--noheader", "--format=%A").split() if line}
-    if ids:
-        for options in (["--signal=KILL", "--full"], []):
-            with contextlib.suppress(SweepError):  # one that has ended in between
-                slurm.ask("scancel", *options, *ids)
-        wait_until(lambda: not slurm.ask("squeue", "--noheader").strip())
-
-
-def sweep_on(kind: str, outputs: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    where = [f"cluster={kind}", f"sweep_dir={folder}", f"outputs={outputs}"]
-    quick = ["cluster.jitter_s=0", "resources.lease_s=6"]
-    ended = launch("-m", *TINY, *where, *quick, *arguments)
-    assert ended.returncode == 0, ended.stderr
-    return ended
-
-
-def wait_until(condition: Callable[[], Any], timeout_s: float = 200) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"nothing within {timeout_s} s")
-
-
-def read_only(folder: Path) -> Record | None:
-    """Read the record of a sweep's only run."""
-    paths = list(folder.glob("runs/*/record.json"))
-    return read_record(paths[0].parent) if paths else None
-
-
-def is_complete(folder: Path) -> Record | None:
-    record = read_only(folder)
-    return record if record and record.status == "complete" else None
-
-
-def keep_results(record: Record) -> dict[str, Any]:
-    """Keep what settings alone decide."""
-    return {
-        name: value
-        for name, value in record.row.items()
-        if name not in ("started_at", "wall_s", "device_s", "git_sha", "sweep_id")
-    }
-
-
-def read_all(folder: Path) -> dict[str, dict[str, Any]]:
-    """Read the results of a sweep's runs."""
-    records = [read_record(path.parent) for path in folder.glob("runs/*/record.json")]
-    return {record.run_id: keep_results(record) for record in records if record}
+    clear_queue()
 
 
 def trains(folder: Path) -> bool:

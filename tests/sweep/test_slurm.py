@@ -106,7 +106,7 @@ def test_a_second_launch_is_refused_while_one_submits(fake: Path, tmp_path: Path
     sweep = tmp_path / "sweep"
     held = Claims(sweep / "claims").take("launch")
     assert held is not None
-    with Heart(held, lease_s=1.0), pytest.raises(SweepError, match=r"another launch .* submits the sweep"):
+    with Heart(held, lease_s=1.0), pytest.raises(SweepError, match=r"another launch .* works on the sweep"):
         submit(sweep, 8)
     held.end("submitted")
     submit(sweep, 8)
@@ -118,7 +118,10 @@ def test_what_the_site_lacks_is_named_with_what_it_has(fake: Path, tmp_path: Pat
     assert "cluster.partition=gpo (did you mean 'gpu'?); this site has: long, short, gpu" in str(caught.value)
     assert "cluster.options.nce (did you mean 'nice'?); sbatch takes: account, exclude, nice" in str(caught.value)
     (fake / "behave").write_text("refuse")
-    with pytest.raises(SweepError, match=r"sbatch refused: .*Invalid account"):
+    with pytest.raises(SweepError, match=r"sbatch refused: .*Invalid account; `causalmix doctor` tells which"):
+        submit(tmp_path / "s", 8)
+    (fake / "behave").write_text("refuse: Invalid feature specification")
+    with pytest.raises(SweepError, match=r"Invalid feature .*cluster\.constraint: nodes here have a100, h100, nvlink$"):
         submit(tmp_path / "s", 8)
 
 
@@ -156,7 +159,7 @@ def test_waiting_ends_when_nobody_works_on_the_rest(
     monkeypatch.setattr(remote, "POLL_S", 0.0)
     sweep = tmp_path / "sweep"
     folder = submit(sweep, 3)
-    write_record(sweep / "runs" / "run0", Record("run0", "complete", row={"outcome.avg_dev": 1.0}))
+    write_record(sweep / "runs" / "run0", Record("run0", "complete", row={"outcome.avg_dev": 1.0, "wall_s": 1.0}))
     write_record(sweep / "runs" / "run1", Record("run1", "failed", cause="a fault"))
     cancel_sweep(sweep)
     with pytest.raises(SweepError, match=r"2 of 3 runs failed") as caught:
@@ -164,7 +167,9 @@ def test_waiting_ends_when_nobody_works_on_the_rest(
     assert "1 x a fault" in str(caught.value)
     assert "1 x its task ended without a word" in str(caught.value)
     for at in (1, 2):
-        write_record(sweep / "runs" / f"run{at}", Record(f"run{at}", "complete", row={"outcome.avg_dev": 1.0}))
+        write_record(
+            sweep / "runs" / f"run{at}", Record(f"run{at}", "complete", row={"outcome.avg_dev": 1.0, "wall_s": 1.0})
+        )
     remote.wait_for(folder, ["run0", "run1", "run2"])
 
 
@@ -279,5 +284,6 @@ def test_status_tells_who_works(fake: Path, tmp_path: Path) -> None:
     said = status.render()
     assert "ended tasks: 1 cancelled, 1 out_of_memory" in said
     assert "2.0 GPU-hours held by tasks" in said
+    assert status.lost_tasks == []
     (fake / "jobs.json").write_text("no JSON")
     assert read_status(sweep).tasks is None, "records are told where the cluster is silent"

@@ -1,13 +1,8 @@
-"""A sweep's folder: its name, what is fixed in it, its table of points, and the lock of its launcher."""
+"""A sweep's folder: its name, what is fixed in it, and its table of points."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import os
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,43 +126,6 @@ def read_points(path: Path) -> dict[str, dict[str, Any]]:
     if strange:  # an id is a folder's name: it must not lead out of the sweep
         raise SweepError(f"{path} holds what are no run ids: {name_some(map(repr, strange))}")
     return {row["run_id"]: {**row, "plain": {**content["common"], **row["plain"]}} for row in content["points"]}
-
-
-@contextlib.contextmanager
-def hold_lock(folder: SweepFolder, wait_s: float = 10.0) -> Iterator[int]:
-    """Hold the sweep for one launcher; workers inherit the lock, so orphans of a killed one still count.
-
-    Yields
-    ------
-    int
-        File descriptor to pass on to workers.
-
-    Raises
-    ------
-    SweepError
-        Where another launch holds the sweep, naming its process.
-    """
-    path = folder.path / "lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    deadline = time.monotonic() + wait_s
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    holder = path.read_text(encoding="utf-8").strip() or "unknown"
-                    raise SweepError(
-                        f"another launch (process {holder}) works on the sweep {folder.path}. "
-                        f"Wait for it, stop it, or use another sweep_dir."
-                    ) from None
-                time.sleep(0.1)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -40,6 +40,8 @@ class Submission:
         ``name``, ``n_tasks``, ``job_id`` (None: not known to have been submitted).
     resources : dict
         What workers must know: lease, deaths, time a run.
+    cancelled : bool
+        By `causalmix cancel`: tasks of it that never began are not missed.
     """
 
     name: str
@@ -49,8 +51,14 @@ class Submission:
     resources: dict[str, Any]
     sweep_id: str
     jitter_s: float = 0.0
+    cancelled: bool = False
     created_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="microseconds"))
     format: int = FORMAT
+
+    @property
+    def n_tasks(self) -> int:
+        """Tasks of all its arrays."""
+        return sum(array["n_tasks"] for array in self.arrays)
 
     def write(self, sweep: Path) -> None:
         """Save, atomically."""
@@ -145,5 +153,9 @@ def cancel_sweep(sweep: Path) -> Counter[str]:
     ids = sorted({task.job_id for task in tasks})
     if ids:
         slurm.ask("scancel", *ids)
+    for submission in list_submissions(sweep):
+        if any(array["job_id"] in ids for array in submission.arrays):
+            submission.cancelled = True
+            submission.write(sweep)
     cancel_followups(sweep)
     return Counter(task.state for task in tasks)

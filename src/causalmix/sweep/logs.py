@@ -10,6 +10,8 @@ from causalmix.errors import RecordError, SweepError, name_some
 from causalmix.run.record import read_record
 from causalmix.sweep.claims import Claims
 
+LOG_LINES = 3  # shown of each group of failures
+
 
 def find_run(run: str, outputs: Path) -> Path:
     """Find a run's folder by its path, or by its id or the beginning of it.

@@ -11,20 +11,17 @@ from typing import Any
 from tqdm import tqdm
 
 from causalmix.config import Config
-from causalmix.errors import RecordError, SweepError, name_some
+from causalmix.errors import RecordError, name_some
 from causalmix.run.record import is_complete, read_record
 from causalmix.sweep import slurm
-from causalmix.sweep.claims import Claim, Claims
 from causalmix.sweep.folder import SweepFolder, write_points
-from causalmix.sweep.heart import Heart
 from causalmix.sweep.jobs import find_queued, list_tasks, submit_runs
+from causalmix.sweep.launch_lock import hold_launch
 from causalmix.sweep.points import PlannedRun
 from causalmix.sweep.script import check_script, shape_tasks
-from causalmix.sweep.status import describe_failures, say
+from causalmix.sweep.status import describe_failures, read_status, say
 from causalmix.sweep.then import submit_followup
 
-LAUNCH = "launch"  # the claim of who submits; no run has this id
-LAUNCH_LEASE_S = 30.0
 POLL_S = 2.0
 ASK_EVERY = 8  # polls of the records for one question to the controller
 
@@ -54,34 +51,10 @@ def submit_missing(
     """
     check_script(config.cluster)
     slurm.check_site(config.cluster.partition, config.cluster.options or {})
-    claim = take_launch(folder)
-    try:
-        with Heart(claim, LAUNCH_LEASE_S):
-            _submit(folder, runs, config, list_entries)
-    finally:
-        claim.end("submitted")
+    with hold_launch(folder):
+        _submit(folder, runs, config, list_entries)
     if must_wait:
         wait_for(folder, [run.run_id for run in runs])
-
-
-def take_launch(folder: SweepFolder) -> Claim:
-    """Claim the right to submit; a launch that died holds it no longer than its lease.
-
-    Raises
-    ------
-    SweepError
-        Where another launch of this sweep is at work, naming where.
-    """
-    claims = Claims(folder.path / "claims", lease_s=LAUNCH_LEASE_S)
-    while (claim := claims.take(LAUNCH)) is None:
-        if claims.is_seen_alive(LAUNCH):
-            holder = claims.history(LAUNCH)[-1]
-            raise SweepError(
-                f"another launch (on {holder['host']}, since {holder['started_at']}) submits the sweep {folder.path}; "
-                f"wait for it, or use another sweep_dir"
-            )
-        time.sleep(0.5)
-    return claim
 
 
 def _submit(folder: SweepFolder, runs: list[PlannedRun], config: Config, list_entries: Lister) -> None:
@@ -140,12 +113,14 @@ def wait_for(folder: SweepFolder, run_ids: list[str]) -> None:
                 bar.set_postfix_str(", ".join(f"{n} tasks {state}" for state, n in sorted(counts.items())))
             time.sleep(POLL_S)
     if left:
-        raise describe_failures(folder, {run_id: _find_cause(folder, run_id) for run_id in left}, len(run_ids))
+        lost = read_status(folder.path).lost_tasks
+        silent = lost[0].cause if lost else f"its task ended without a word; see {folder.path / 'log'}"
+        raise describe_failures(folder, {run_id: _find_cause(folder, run_id, silent) for run_id in left}, len(run_ids))
 
 
-def _find_cause(folder: SweepFolder, run_id: str) -> str:
+def _find_cause(folder: SweepFolder, run_id: str, silent: str) -> str:
     try:
         record = read_record(folder.run_dir(run_id))
     except RecordError as error:
         return str(error)
-    return (record.cause or record.status) if record else f"its task ended without a word; see {folder.path / 'log'}"
+    return (record.cause or record.status) if record else silent

@@ -158,9 +158,12 @@ def meet_ranks(resources: ResourcesConfig) -> list[str]:
     if resources.ranks == 1:
         return []
     return [
-        'export MASTER_ADDR="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"',
+        'first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
+        "# The address by which SLURM itself reaches that node: its name need not be a host's.",
+        """MASTER_ADDR=$(scontrol show node "$first" | grep -oP 'NodeAddr=\\K\\S+')""",
         "# Below the ports that a system hands out; another one after a requeue, should this one be taken.",
-        'export MASTER_PORT="$((20000 + (SLURM_JOB_ID + 7 * ${SLURM_RESTART_COUNT:-0}) % 10000))"',
+        "MASTER_PORT=$((20000 + (SLURM_JOB_ID + 7 * ${SLURM_RESTART_COUNT:-0}) % 10000))",
+        "export MASTER_ADDR MASTER_PORT",
     ]
 
 

@@ -27,6 +27,7 @@ class Task:
     name: str
     state: str
     reason: str
+    index: str  # in its array
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -110,11 +111,11 @@ def submit(script: Path, name: str, array: str, extra: Mapping[str, str], after:
         options.append(f"--dependency=afterany:{earlier}")
     try:
         said = ask("sbatch", "--parsable", *options, str(script))
-    except SweepError:
+    except SweepError as error:
         found = find_ids([name]).get(name)  # a controller under load may take a job and lose its answer
         if found:
             return found
-        raise
+        raise SweepError(f"{error}; {suggest_remedy(str(error))}") from None
     return said.strip().splitlines()[-1].split(";")[0]
 
 
@@ -123,14 +124,23 @@ def list_tasks(names: Iterable[str]) -> list[Task]:
     wanted = list(names)
     if not wanted:
         return []
-    lines = ask("squeue", "--noheader", "--array", "--format=%F|%j|%T|%r", f"--name={','.join(wanted)}").splitlines()
-    tasks = [Task(*line.strip().split("|", 3)) for line in lines if line.count("|") >= 3]
+    lines = ask("squeue", "--noheader", "--array", "--format=%F|%j|%T|%r|%K", f"--name={','.join(wanted)}").splitlines()
+    tasks = [Task(*line.strip().split("|", 4)) for line in lines if line.count("|") >= 4]
     return [task for task in tasks if task.state in ACTIVE]
 
 
 def find_ids(names: Iterable[str]) -> dict[str, str]:
     """Find the job ids of named jobs that wait or run."""
     return {task.name: task.job_id for task in list_tasks(names)}
+
+
+def suggest_remedy(said: str) -> str:
+    """Say what the site would take where sbatch refused; judged afterwards, for a site may rewrite what it is asked."""
+    if "feature specification" in said:
+        words = re.split(r"[\s,]+", ask("sinfo", "--noheader", "--format=%f", timeout_s=15))
+        features = sorted({word for word in words if word and word != "(null)"})
+        return f"cluster.constraint: nodes here have {name_some(features, len(features)) or 'no features'}"
+    return "`causalmix doctor` tells which partitions, limits and accounts there are"
 
 
 def read_accounting(job_ids: Iterable[str]) -> list[tuple[str, str, float]] | None:

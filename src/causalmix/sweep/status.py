@@ -6,16 +6,17 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from causalmix.errors import RecordError, SweepError
 from causalmix.run.record import read_record
 from causalmix.sweep.folder import SweepFolder, read_points
 
-LOG_LINES = 3  # shown of each group of failures
+if TYPE_CHECKING:
+    from causalmix.sweep.lost_tasks import LostTasks
 
 
 @dataclass
@@ -72,6 +73,8 @@ class SweepStatus:
         Tasks that ended, by what the accounting says of them; None where the site keeps none.
     gpu_h : float or None
         GPU-hours that tasks held by the accounting, lost work and idle time included.
+    lost_tasks : list
+        Tasks that ended before they claimed a run, while there was work: their nodes may not see the folder.
     analysis : str or None
         What became of the analysis that was to follow; None where none was asked for.
     """
@@ -91,6 +94,7 @@ class SweepStatus:
     waits: dict[str, int] = field(default_factory=dict)
     ended: dict[str, int] | None = None
     gpu_h: float | None = None
+    lost_tasks: list[LostTasks] = field(default_factory=list)
     analysis: str | None = None
 
     @property
@@ -121,6 +125,9 @@ class SweepStatus:
         for failure in self.failures[:10]:
             lines.append(f"  {failure.n_runs} x {failure.cause} (causalmix logs {failure.example})")
             lines += [f"      | {line}" for line in failure.log]
+        for lost in self.lost_tasks:
+            lines.append(f"  {lost.n_tasks} tasks ({lost.example}): {lost.cause}")
+            lines += [f"      | {line}" for line in lost.log]
         if self.analysis:
             lines.append(f"  analysis: {self.analysis}")
         return "\n".join(lines)
@@ -136,11 +143,11 @@ def read_status(sweep: Path) -> SweepStatus:
     """
     if not (sweep / "sweep.json").exists():
         raise SweepError(f"{sweep} is no sweep folder: it has no sweep.json")
-    run_ids: set[str] = set()
-    for table in sorted((sweep / "points").glob("*.json")):
-        run_ids.update(read_points(table))
+    tables = {table.name: read_points(table) for table in sorted((sweep / "points").glob("*.json"))}
+    run_ids = set().union(*tables.values())
     status = SweepStatus(str(sweep), asked=len(run_ids))
     counts: Counter[str] = Counter()
+    left: set[str] = set()  # neither ended nor in anybody's hands
     ends: list[float] = []
     for run_id in sorted(run_ids):
         life, attempts = read_life(sweep / "claims" / run_id)
@@ -153,6 +160,7 @@ def read_status(sweep: Path) -> SweepStatus:
             continue
         if record is None or (life and record.status != "complete"):
             counts[life or "unfinished"] += 1
+            left |= set() if life else {run_id}
             continue
         counts[record.status] += 1
         if record.status == "complete":
@@ -164,7 +172,7 @@ def read_status(sweep: Path) -> SweepStatus:
             status.failed[run_id] = record.cause or record.status
     status.by_status = dict(counts)
     if any((sweep / "jobs").glob("*.json")):
-        ask_cluster(sweep, run_ids, status)
+        ask_cluster(sweep, tables, left, status)
     status.failures = group_failures(sweep, status.failed)
     if (sweep / "then").is_dir():
         from causalmix.sweep.then import describe_followup
@@ -176,11 +184,12 @@ def read_status(sweep: Path) -> SweepStatus:
     return status
 
 
-def ask_cluster(sweep: Path, run_ids: set[str], status: SweepStatus) -> None:
+def ask_cluster(sweep: Path, tables: Mapping[str, Collection[str]], left: set[str], status: SweepStatus) -> None:
     """Add what queue and accounting know: one question to each."""
     from causalmix.sweep import slurm
     from causalmix.sweep.claims import Claims
     from causalmix.sweep.jobs import list_submissions, list_tasks
+    from causalmix.sweep.lost_tasks import find_lost_tasks
 
     submissions = list_submissions(sweep)
     status.n_gpus = max(int(submission.resources["gpus"]) for submission in submissions)
@@ -193,13 +202,14 @@ def ask_cluster(sweep: Path, run_ids: set[str], status: SweepStatus) -> None:
         return
     job_ids = [array["job_id"] for submission in submissions for array in submission.arrays if array["job_id"]]
     ended = slurm.read_accounting(job_ids)
+    over = {task: state for task, state, _ in ended or () if state not in slurm.ACTIVE}
+    status.lost_tasks = find_lost_tasks(sweep, submissions, tables, left, tasks, over)
     if ended is None:
         return
-    over = {task: state for task, state, _ in ended if state not in slurm.ACTIVE}
     status.ended = dict(Counter(state for _, state, _ in ended if state not in slurm.ACTIVE))
     status.gpu_h = sum(gpu_s for _, _, gpu_s in ended) / 3600
     claims = Claims(sweep / "claims")
-    for run_id in run_ids - set(status.failed):  # a worker that was killed has left no record
+    for run_id in set().union(*tables.values()) - set(status.failed):  # a worker that was killed has left no record
         if read_life(claims.root / run_id)[0] != "silent":
             continue
         state = over.get(str(claims.history(run_id)[-1].get("job")))
@@ -209,7 +219,7 @@ def ask_cluster(sweep: Path, run_ids: set[str], status: SweepStatus) -> None:
 
 def group_failures(sweep: Path, failed: dict[str, str]) -> list[Failure]:
     """Group failed runs by cause, each with the last lines of one of them."""
-    from causalmix.sweep.logs import list_logs, read_end
+    from causalmix.sweep.logs import LOG_LINES, list_logs, read_end
 
     failures = []
     for cause, n_runs in count_causes(failed.values()).items():

@@ -13,7 +13,8 @@ from causalmix.config import Config
 from causalmix.errors import SweepError
 from causalmix.run.record import is_complete, read_record
 from causalmix.sweep import slurm
-from causalmix.sweep.folder import SweepFolder, find_sweep, hold_lock, open_sweep, write_points
+from causalmix.sweep.folder import SweepFolder, find_sweep, open_sweep, write_points
+from causalmix.sweep.launch_lock import hold_lock
 from causalmix.sweep.plan import make_plan
 from causalmix.sweep.points import Inputs, PlannedRun, find_base, identify, plan_runs, read_git_sha, to_config
 from causalmix.sweep.status import describe_failures, read_life, say
