@@ -1,4 +1,4 @@
-"""Several runs in one process whose trainings are one computation; all else of a run is its own, one after the other."""
+"""Several runs in one process, their trainings one computation; all else of a run is its own, one after the other."""
 
 from __future__ import annotations
 

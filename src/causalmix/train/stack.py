@@ -164,7 +164,9 @@ def check_alike(named: list[dict[str, torch.nn.Parameter]]) -> None:
         raise TrainError("Models of different shapes cannot be trained together: set train.batch_runs=1.")
     for name, parameter in named[0].items():
         if not parameter.requires_grad and not all(torch.equal(parameter, other[name]) for other in named[1:]):
-            raise TrainError(f"Runs whose frozen weights differ ({name}) cannot be trained together: train.batch_runs=1.")
+            raise TrainError(
+                f"Runs whose frozen weights differ ({name}) cannot train together: set train.batch_runs=1."
+            )
 
 
 def _stack_module(
