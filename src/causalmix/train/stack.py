@@ -7,7 +7,6 @@ residuals) does not see where one run ends; what a weight does takes each run's 
 from __future__ import annotations
 
 import copy
-import itertools
 from typing import TYPE_CHECKING
 
 import torch
@@ -133,19 +132,24 @@ class Stack:
         """Go on with some of the runs alone; their parameters are the same objects as before."""
         self.models = [self.models[run] for run in runs]
         self.parameters = [self.parameters[run] for run in runs]
-        for name, leaf in self.leaves.items():
-            leaf.data = leaf.data[runs]
-            leaf.grad = None
+        fewer = {name: torch.nn.Parameter(leaf.detach()[runs]) for name, leaf in self.leaves.items()}
+        new_of = {id(leaf): fewer[name] for name, leaf in self.leaves.items()}
+        for module in self.model.modules():
+            for key, parameter in list(module.named_parameters(recurse=False)):
+                setattr(module, key, new_of.get(id(parameter), parameter))
+        self.leaves = fewer
+        for name, leaf in fewer.items():
             for run, own in enumerate(self.parameters):
-                own[name].data = leaf.data[run]
+                own[name].data = leaf.detach()[run]
 
     def _build(self, first: PreTrainedModel, device: torch.device) -> PreTrainedModel:
-        """Copy the first model's modules, not its tensors, and put stacked ones where weights are trained."""
-        shared = {id(tensor): tensor for tensor in itertools.chain(first.parameters(), first.buffers())}
-        stacked: PreTrainedModel = copy.deepcopy(first, shared)
-        leaf_of = {id(parameter): self.leaves.get(name) for name, parameter in first.named_parameters()}
+        """Copy the first model, and put stacked modules where weights are trained."""
+        # Frozen weights are copied too: a run that ends merges its adapters into its own.
+        replaced = {id(parameter): parameter for parameter in first.parameters() if parameter.requires_grad}
+        stacked: PreTrainedModel = copy.deepcopy(first, replaced)
+        leaf_of = {id(p): self.leaves[name] for name, p in first.named_parameters() if p.requires_grad}
         for name, module in list(stacked.named_modules()):
-            own = {key: leaf_of[id(parameter)] for key, parameter in module.named_parameters(recurse=False)}
+            own = {key: leaf_of.get(id(parameter)) for key, parameter in module.named_parameters(recurse=False)}
             if any(leaf is not None for leaf in own.values()):
                 parent, _, child = name.rpartition(".")
                 setattr(stacked.get_submodule(parent), child, _stack_module(name, module, own))

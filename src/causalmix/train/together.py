@@ -18,7 +18,7 @@ from causalmix.train.memory import explain_out_of_memory
 from causalmix.train.reader import BatchReader
 from causalmix.train.result import TrainResult
 from causalmix.train.seat import Seat
-from causalmix.train.side_by_side import lay_side_by_side, sum_losses
+from causalmix.train.side_by_side import SideBySide, lay_side_by_side, sum_losses
 from causalmix.train.stack import Stack
 from causalmix.train.training import Training
 
@@ -100,16 +100,7 @@ class Group:
         n_tokens = [sum(own) for own in zip(*(side.n_tokens for side in sides))]
         waited_s = time.perf_counter() - started
 
-        first = self.seats[0]
-        vocab_size = self.stack.model.get_input_embeddings().weight.shape[-2]
-        losses = []
-        with explain_out_of_memory(first.cfg, first.ledger.state["step"], vocab_size):
-            counts = torch.tensor(n_targets, device=self.engine.device)
-            for side in sides:
-                means = sum_losses(self.stack.model, side, self.engine) / counts
-                means.sum().backward()  # type: ignore[no-untyped-call]
-                losses.append(means.detach().unbind())
-        self.stack.hand_out()
+        losses = self._find_gradients(sides, n_targets)
         for at, (seat, *own_losses) in enumerate(zip(self.seats, *losses)):
             documents = [document for side in sides for document in side.documents[at]]
             seat.waited_s += waited_s
@@ -119,6 +110,19 @@ class Group:
             except Exception as error:
                 self.errors[at] = error
         self.stack.clear()
+
+    def _find_gradients(self, sides: list[SideBySide], n_targets: list[int]) -> list[tuple[torch.Tensor, ...]]:
+        """Compute the passes of a step; return the losses of each, a run's each."""
+        first, losses = self.seats[0], []
+        vocab_size = self.stack.model.get_input_embeddings().weight.shape[-2]
+        with explain_out_of_memory(first.cfg, first.ledger.state["step"], vocab_size):
+            counts = torch.tensor(n_targets, device=self.engine.device)
+            for side in sides:
+                means = sum_losses(self.stack.model, side, self.engine) / counts
+                means.sum().backward()  # type: ignore[no-untyped-call]
+                losses.append(means.detach().unbind())
+        self.stack.hand_out()
+        return losses
 
     def part(self) -> dict[int, Outcome]:
         """Let go of those that have ended or failed; return what became of them."""
