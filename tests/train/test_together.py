@@ -124,7 +124,7 @@ def test_a_family_with_norms_of_heads() -> None:
     ).filter(any)
 )
 def test_what_is_filled_up_changes_nothing(passes: list[list[list[int]]]) -> None:
-    """Any rows, none of some runs: sums of losses and gradients are those of each run's own batch, to float64's rounding."""
+    """Any rows, none of some runs: losses and gradients are those of each run's own batch, to float64's rounding."""
     store = make_store(np.minimum(np.diff(STORE.offsets), 24).tolist())
     rows = [tuple(map(tuple, own)) for own in passes]
     engine, reader = make_engine(make_config(), torch.float64), BatchReader(store, 48)
