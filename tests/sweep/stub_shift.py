@@ -13,6 +13,7 @@ from causalmix.run.record import Record
 from causalmix.sweep.folder import SweepFolder, write_points
 from causalmix.sweep.jobs import Submission, read_submission
 from causalmix.sweep.packed import Place, Shift, hear_signals
+from tests.plain import make_plain
 
 
 class StubShift(Shift):
@@ -41,7 +42,7 @@ class StubShift(Shift):
 def make_submission(sweep: Path, run_ids: list[str], name: str = "s1-a", **resources: object) -> None:
     """Write what a launch would leave for its workers."""
     folder = SweepFolder(sweep, "s1")
-    points = write_points(folder, [{"run_id": run_id, "plain": {"seed": 0}} for run_id in run_ids])
+    points = write_points(folder, [{"run_id": run_id, "plain": make_plain()} for run_id in run_ids])
     asked = ResourcesConfig(name="r", lease_s=1.0, **resources)  # type: ignore[arg-type]
     arrays = [{"name": f"{name}-0", "n_tasks": 3, "job_id": "100"}]
     Submission(name, points.name, len(run_ids), arrays, asked.__dict__, "s1").write(sweep)

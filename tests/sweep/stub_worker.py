@@ -12,7 +12,7 @@ from causalmix.run.record import Record, write_record
 def main() -> None:
     start = json.loads(sys.stdin.readline())
     for line in sys.stdin:
-        run_id = json.loads(line)["run_id"]
+        (run_id,) = json.loads(line)["run_ids"]
         folder = Path(start["sweep"]) / "runs" / run_id
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "attempts").open("a") as attempts:

@@ -22,7 +22,7 @@ def make_config(**groups: dict[str, Any]) -> Config:
 
 
 def list_runs(sweep: Path, n_runs: int) -> list[PlannedRun]:
-    return [PlannedRun(f"run{at}", {"seed": at}, {}, sweep) for at in range(n_runs)]
+    return [PlannedRun(f"run{at}", {**make_plain(), "seed": at}, {}, sweep) for at in range(n_runs)]
 
 
 def list_entries(runs: list[PlannedRun]) -> list[dict[str, Any]]:

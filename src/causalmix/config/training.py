@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -78,6 +79,7 @@ class TrainConfig:
     recompute: bool = False  # keep no activations of a layer, compute them again: a third slower
     compile: bool = False  # torch.compile; what it makes is kept in <outputs>/compiled
     profile: bool = False  # write a trace of three steps into the run's folder
+    batch_runs: Any = 1  # runs that a worker trains as one computation; auto: as many as pays on a CPU
     lora: LoraConfig = field(default_factory=LoraConfig)
 
 

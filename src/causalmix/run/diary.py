@@ -14,6 +14,7 @@ class Diary:
         self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self.start = time.perf_counter()
         self.events: list[dict[str, Any]] = []
+        self.others_s = 0.0  # seconds since the start that other runs of the same process took
 
     def note(self, event: str, **details: Any) -> None:
         """Add an event."""

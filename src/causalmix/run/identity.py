@@ -27,6 +27,7 @@ _WITHOUT_EFFECT = {
         "recompute",
         "compile",
         "profile",
+        "batch_runs",
     ),
     "evaluate": ("name", "batch_size", "allow_code_execution"),
 }

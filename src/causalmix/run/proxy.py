@@ -12,6 +12,7 @@ import platform
 import shutil
 import time
 import traceback
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ from causalmix.track.mirror import Mirror, MirroredRun
 if TYPE_CHECKING:
     from causalmix.pool.candidate import CandidatePool
     from causalmix.pool.store import Pool
+    from causalmix.train.result import TrainResult
+    from causalmix.train.training import Training
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +70,29 @@ def spawn_integer(config: Config, stream: str) -> int:
 
 
 def run_proxy(point: Point, run_dir: Path, workshop: Workshop, guard: Guard | None = None) -> Record:
+    """Execute one run by itself; parameters, return value and errors are those of :func:`live`."""
+    life = live(point, run_dir, workshop, guard)
+    try:
+        training = next(life)
+        try:
+            result = training.train_alone()
+        except Exception as error:
+            life.throw(error)
+        else:
+            life.send(result)
+    except StopIteration as end:
+        record: Record = end.value
+        return record
+    raise AssertionError("a run trains once")
+
+
+def live(
+    point: Point, run_dir: Path, workshop: Workshop, guard: Guard | None = None
+) -> Generator[Training, TrainResult, Record]:
     """Execute one run and write its record; a failure is a record too, with its cause.
+
+    It yields its training, to be done alone or together with those of other runs, and is sent the result or thrown what
+    was raised.
 
     Parameters
     ----------
@@ -100,7 +125,7 @@ def run_proxy(point: Point, run_dir: Path, workshop: Workshop, guard: Guard | No
     mirror = Mirror(config.tracker, MirroredRun(point.run_id, point.sweep_id, config.cohort, run_dir / "log"))
     diary = Diary()
     try:
-        row = _do_run(point, run_dir, workshop, mirror, diary, guard)
+        row = yield from _do_run(point, run_dir, workshop, mirror, diary, guard)
         record = _make_record(point, diary, "complete", None, row)
         check_outcomes(record)
     except (DiskFullError, LostClaimError):
@@ -131,13 +156,13 @@ def run_proxy(point: Point, run_dir: Path, workshop: Workshop, guard: Guard | No
 
 def _do_run(
     point: Point, run_dir: Path, workshop: Workshop, mirror: Mirror, diary: Diary, guard: Guard
-) -> dict[str, Any]:
+) -> Generator[Training, TrainResult, dict[str, Any]]:
     from causalmix.pool.candidate import draw_candidates
     from causalmix.pool.state import measure_controls, measure_state
     from causalmix.train.checks import check_documents, check_domains
     from causalmix.train.device import share_compiled
-    from causalmix.train.loop import train
     from causalmix.train.model import count_parameters
+    from causalmix.train.training import Training
 
     config = point.config
     pool = workshop.open_pool(point.pool_dir)
@@ -180,7 +205,8 @@ def _do_run(
             metrics.add(values)
             mirror.log(values)
 
-        result = train(
+        asked_at = time.perf_counter()
+        result = yield Training(
             model,
             pool.store,
             documents,
@@ -192,6 +218,7 @@ def _do_run(
             should_stop=guard.should_stop,
             online=online,
         )
+        diary.others_s = max(0.0, time.perf_counter() - asked_at - result.device_s)
     diary.note("training_ended")
     row |= stage.measure_shift(model)
     if online is not None:
@@ -244,7 +271,7 @@ def _make_record(point: Point, diary: Diary, status: str, cause: str | None, row
             "git_sha": point.git_sha,
             "started_at": diary.started_at,
             "wall_s": wall_s,
-            "device_s": wall_s,
+            "device_s": round(wall_s - diary.others_s, 3),
         }
     return Record(
         run_id=point.run_id,

@@ -1,4 +1,4 @@
-"""Local execution: a few warm worker processes, fed one run at a time."""
+"""Local execution: a few warm worker processes, fed one run at a time, or several that are trained together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,8 +40,9 @@ class Outcome:
 class _Worker:
     process: subprocess.Popen[str]
     log: IO[str]
-    run_id: str | None = None
+    run_ids: list[str] = field(default_factory=list)  # that it has not ended yet
     since: float = 0.0
+    limit_s: float = 0.0
 
 
 class LocalExecutor:
@@ -63,7 +64,7 @@ class LocalExecutor:
         self.points = points
         self.resources = resources
         self.lock = lock
-        self.pending: deque[str] = deque()
+        self.pending: deque[list[str]] = deque()
         self.attempts: dict[str, int] = {}
         self.outcome = Outcome([], {})
         self.workers: list[_Worker] = []
@@ -71,10 +72,17 @@ class LocalExecutor:
         self.started = 0
         self.deaths = 0
 
-    def run(self, run_ids: list[str]) -> Outcome:
-        """Execute every run once, with a bar of counts, rate and time left."""
-        self.pending.extend(run_ids)
-        n_workers = min(self.resources.n_workers or os.cpu_count() or 1, len(run_ids))
+    def run(self, run_ids: list[str], groups: list[list[str]] | None = None) -> Outcome:
+        """Execute every run once, with a bar of counts, rate and time left.
+
+        Parameters
+        ----------
+        run_ids : list of str
+        groups : list of list of str, optional
+            The same runs, those together that are trained together; None trains each alone.
+        """
+        self.pending.extend(groups or [[run_id] for run_id in run_ids])
+        n_workers = min(count_workers(self.resources), len(self.pending))
         interval_s = 0.5 if sys.stderr.isatty() else 30.0  # a log wants a line now and then
         bar = tqdm(
             total=len(run_ids),
@@ -97,7 +105,7 @@ class LocalExecutor:
         return self.outcome
 
     def _is_busy(self) -> bool:
-        return bool(self.pending) or any(worker.run_id for worker in self.workers)
+        return bool(self.pending) or any(worker.run_ids for worker in self.workers)
 
     def _start_worker(self) -> None:
         logs = self.folder.path / "log"
@@ -140,11 +148,13 @@ class LocalExecutor:
             pass  # it died; its closed stdout is heard next and tells so
 
     def _give_next(self, worker: _Worker) -> None:
-        worker.run_id = self.pending.popleft() if self.pending else None
+        worker.run_ids = list(self.pending.popleft()) if self.pending else []
         worker.since = time.monotonic()
-        if worker.run_id:
-            self.attempts[worker.run_id] = self.attempts.get(worker.run_id, 0) + 1
-            self._tell(worker, {"run_id": worker.run_id})
+        worker.limit_s = self.resources.timeout_min * 60 * len(worker.run_ids)
+        for run_id in worker.run_ids:
+            self.attempts[run_id] = self.attempts.get(run_id, 0) + 1
+        if worker.run_ids:
+            self._tell(worker, {"run_ids": worker.run_ids})
 
     def _hear(self, worker: _Worker, bar: Any) -> None:
         assert worker.process.stdout is not None
@@ -154,7 +164,9 @@ class LocalExecutor:
             return
         answer = json.loads(line)
         self._settle(answer["run_id"], answer["status"], answer["cause"], bar)
-        self._give_next(worker)
+        worker.run_ids.remove(answer["run_id"])
+        if not worker.run_ids:
+            self._give_next(worker)
 
     def _settle(self, run_id: str, status: str, cause: str | None, bar: Any) -> None:
         if status == "complete":
@@ -166,7 +178,7 @@ class LocalExecutor:
             bar.set_postfix_str(f"{len(self.outcome.failed)} failed")
 
     def _bury(self, worker: _Worker, cause: str, bar: Any, status: str = "failed") -> None:
-        """Take a dead worker out; its run is tried once more, then recorded as what it was."""
+        """Take a dead worker out; its runs are tried once more, each alone, then recorded as what they were."""
         assert worker.process.stdout is not None
         self.selector.unregister(worker.process.stdout)
         self.workers.remove(worker)
@@ -177,13 +189,12 @@ class LocalExecutor:
                 f"{self.deaths} workers died and no run ended: the last one, {cause}. "
                 f"Nothing is lost; what they said stands in {worker.log.name}"
             )
-        run_id = worker.run_id
-        if run_id is not None:
+        for run_id in reversed(worker.run_ids):
             run_dir = self.folder.run_dir(run_id)
             if is_complete(run_dir):  # it died between its record and its answer
                 self._settle(run_id, "complete", None, bar)
             elif self.attempts[run_id] < ATTEMPTS and status == "failed":
-                self.pending.appendleft(run_id)
+                self.pending.appendleft([run_id])
             else:
                 write_record(run_dir, Record(run_id=run_id, status=status, cause=f"{cause}; see {worker.log.name}"))
                 self._settle(run_id, status, cause, bar)
@@ -191,9 +202,8 @@ class LocalExecutor:
             self._start_worker()
 
     def _stop_overdue(self, bar: Any) -> None:
-        limit_s = self.resources.timeout_min * 60
         for worker in list(self.workers):
-            if worker.run_id and time.monotonic() - worker.since > limit_s:
+            if worker.run_ids and time.monotonic() - worker.since > worker.limit_s:
                 worker.process.kill()
                 worker.process.wait()
                 cause = f"longer than resources.timeout_min={self.resources.timeout_min}"
@@ -204,6 +214,11 @@ class LocalExecutor:
             _close(worker)
         self.workers.clear()
         self.selector.close()
+
+
+def count_workers(resources: ResourcesConfig) -> int:
+    """Count the processes that this machine has for runs."""
+    return resources.n_workers or os.cpu_count() or 1
 
 
 def _close(worker: _Worker) -> None:

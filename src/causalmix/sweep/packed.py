@@ -21,9 +21,12 @@ from causalmix.config import ResourcesConfig
 from causalmix.errors import CausalMixError, LostClaimError, RecordError, RunTimedOutError, SweepError
 from causalmix.run.guard import Guard
 from causalmix.run.record import Record, encode_record, is_complete, read_record
+from causalmix.sweep.attempts import list_deaths, read_earlier
 from causalmix.sweep.claims import Claim, Claims
+from causalmix.sweep.company import try_group
 from causalmix.sweep.crew import Crew, join_crew
 from causalmix.sweep.folder import SweepFolder, read_points
+from causalmix.sweep.groups import form_groups
 from causalmix.sweep.heart import BEATS_A_LEASE, Heart
 from causalmix.sweep.jobs import Submission, read_submission
 from causalmix.sweep.script import DISTURBED, STOPPED, count_workers
@@ -84,11 +87,10 @@ class Shift:
         order = self.order_runs()
         while True:
             held = []
-            for run_id in order:
+            for group in form_groups(order, self.entries, self.count_workers()):
                 if self.told:
                     break
-                if not self.try_run(run_id):
-                    held.append(run_id)
+                held += try_group(self, group)
             if self.told:
                 return 0 if self.is_all_settled(order) else STOPPED
             # A holder that is seen to live keeps its run; one that is silent is watched for as long as a lease.
@@ -102,9 +104,13 @@ class Shift:
         run_ids = list(self.entries)
         n_workers = count_workers(ResourcesConfig(**self.submission.resources))
         worker = self.place.task * n_workers + (self.place.local if n_workers > 1 else 0)
-        n_all = n_workers * sum(array["n_tasks"] for array in self.submission.arrays)
-        first = worker * len(run_ids) // max(1, n_all) % len(run_ids)
+        first = worker * len(run_ids) // max(1, self.count_workers()) % len(run_ids)
         return run_ids[first:] + run_ids[:first]
+
+    def count_workers(self) -> int:
+        """Count the workers of all tasks."""
+        n_tasks = sum(array["n_tasks"] for array in self.submission.arrays)
+        return n_tasks * count_workers(ResourcesConfig(**self.submission.resources))
 
     def is_all_settled(self, run_ids: list[str]) -> bool:
         """Tell whether nothing is left to come back for."""
@@ -141,57 +147,52 @@ class Shift:
             with Heart(claim, self.lease_s) as heart:
                 record = self.do_run(run_id, claim, heart)
         except LostClaimError as error:
-            say(f"{error}; its work is dropped")
+            self.drop(error)
             return False
         except BaseException as error:
             claim.end(f"{type(error).__name__}: {error}")
             raise
-        claim.end(record.status)
-        say(f"run {run_id}: {record.status}{f' ({record.cause})' if record.cause else ''}")
+        self.end(claim, record)
         return True
+
+    def end(self, claim: Claim, record: Record) -> None:
+        """Say how a run ended."""
+        claim.end(record.status)
+        say(f"run {claim.run_id}: {record.status}{f' ({record.cause})' if record.cause else ''}")
+
+    def drop(self, error: LostClaimError) -> None:
+        """Say that another worker has the run."""
+        say(f"{error}; its work is dropped")
 
     def do_run(self, run_id: str, claim: Claim, heart: Heart) -> Record:
         """Do a claimed run, or give it up where too many workers died of it."""
-        deaths = [
-            attempt
-            for attempt in self.claims.history(run_id)
-            if attempt["ended"] is None
-            and attempt["claim"] < claim.number
-            and attempt.get("submission") == self.submission.name
-        ]
-        publish = partial(self.publish, claim)
+        deaths = list_deaths(self.claims, run_id, self.submission.name, claim.number)
         if len(deaths) >= self.submission.resources["max_deaths"]:
             where = ", ".join(str(attempt.get("job")) for attempt in deaths)
             cause = f"its worker died {len(deaths)} times without a word (tasks {where}); too little memory?"
             record = Record(run_id=run_id, status="failed", cause=cause, provenance=self.describe(run_id, claim))
-            publish(self.folder.run_dir(run_id), record)
+            self.publish(claim, self.folder.run_dir(run_id), record)
             return record
+        return self.execute(run_id, self.make_guard(run_id, claim, heart))
+
+    def make_guard(self, run_id: str, claim: Claim, heart: Heart, n_runs: int = 1) -> Guard:
+        """Tie a run to its claim; ``n_runs`` that are trained together have their time together."""
         started = time.monotonic()
-        limit_min = self.submission.resources["timeout_min"]
+        limit_min = self.submission.resources["timeout_min"] * n_runs
 
         def should_stop() -> bool:
             heart.check()
             if time.monotonic() - started > limit_min * 60:
-                raise RunTimedOutError(f"longer than resources.timeout_min={limit_min}")
+                raise RunTimedOutError(f"longer than resources.timeout_min={limit_min / n_runs:g}{of_each}")
             return self.told
 
-        earlier_s = self.read_earlier(run_id)
+        of_each = f" for each of {n_runs} runs together" if n_runs > 1 else ""
+        earlier_s = read_earlier(self.folder.run_dir(run_id))
 
         def describe() -> dict[str, Any]:
             return {**self.describe(run_id, claim), "earlier_s": earlier_s}
 
-        guard = Guard(should_stop, publish, describe, can_resume=True)
-        return self.execute(run_id, guard)
-
-    def read_earlier(self, run_id: str) -> float:
-        """Read the seconds that attempts which were told to stop have spent; of a death nobody knows."""
-        try:
-            record = read_record(self.folder.run_dir(run_id))
-        except RecordError:
-            return 0.0
-        if record is None or record.status != "preempted":
-            return 0.0
-        return float(record.provenance.get("earlier_s", 0.0)) + float(record.provenance.get("wall_s", 0.0))
+        return Guard(should_stop, partial(self.publish, claim), describe, can_resume=True)
 
     def execute(self, run_id: str, guard: Guard) -> Record:
         """Train and evaluate one run."""

@@ -144,7 +144,7 @@ def measure_runs(folder: SweepFolder, runs: list[PlannedRun]) -> tuple[float | N
         run_dir = folder.run_dir(run.run_id)
         record = read_record(run_dir)
         assert record is not None
-        seconds.append(float(record.row["wall_s"]))
+        seconds.append(float(record.row.get("device_s", record.row["wall_s"])))
         sizes.append(sum(path.stat().st_size for path in run_dir.rglob("*") if path.is_file()))
     return (statistics.median(seconds), statistics.median(sizes)) if seconds else (None, None)
 

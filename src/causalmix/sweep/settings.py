@@ -7,6 +7,7 @@ from typing import Any
 from causalmix.errors import ConfigError, nearest_name
 from causalmix.mixture.designs.build import KINDS
 from causalmix.mixture.odm import RULES
+from causalmix.sweep.groups import list_obstacles
 
 CHOICES = {
     "job": ("run", "study", "stages"),
@@ -94,7 +95,7 @@ def check_settings(plain: dict[str, Any]) -> None:
             f"cohort={plain['cohort']} with mixture={plain['mixture']['kind']}: "
             f"{WHY_OWN_COHORT[plain['mixture']['kind']]}, so no causal fit may see them; add cohort={own}"
         )
-    wrong += check_ranks(plain["resources"])
+    wrong += check_ranks(plain["resources"]) + check_batch(plain)
     is_study = plain["job"] == "study"
     for key, least in (LEAST | LEAST_OF_STUDY if is_study else LEAST).items():
         value = find_value(plain, key)
@@ -123,6 +124,19 @@ def check_ranks(resources: dict[str, Any]) -> list[str]:
     if resources["workers_per_gpu"] > 1:
         wrong.append(f"resources.workers_per_gpu={resources['workers_per_gpu']} with resources.ranks={ranks}: 1")
     return wrong
+
+
+def check_batch(plain: dict[str, Any]) -> list[str]:
+    """Say what is wrong with the number of runs that are trained together."""
+    asked = plain["train"]["batch_runs"]
+    if asked == "auto" or asked == 1:
+        return []
+    if not isinstance(asked, int) or asked < 1:
+        return [f"train.batch_runs={asked}: 1 or more runs trained together, or auto"]
+    return [
+        f"train.batch_runs={asked} with {obstacle}; or train.batch_runs=1, or auto, which leaves such runs alone"
+        for obstacle in list_obstacles(plain)
+    ]
 
 
 def check_study(study: dict[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ from causalmix.errors import SweepError
 from causalmix.run.record import is_complete, read_record
 from causalmix.sweep import slurm
 from causalmix.sweep.folder import SweepFolder, find_sweep, open_sweep, write_points
+from causalmix.sweep.groups import describe_groups, form_groups
 from causalmix.sweep.launch_lock import hold_lock
 from causalmix.sweep.plan import make_plan
 from causalmix.sweep.points import Inputs, PlannedRun, find_base, identify, plan_runs, read_git_sha, to_config
@@ -163,10 +164,15 @@ def list_entries(missing: list[PlannedRun], inputs: Inputs) -> list[dict[str, An
 
 
 def _execute(folder: SweepFolder, missing: list[PlannedRun], inputs: Inputs, lock: int) -> None:
-    from causalmix.sweep.local import LocalExecutor
+    from causalmix.sweep.local import LocalExecutor, count_workers
 
-    points = write_points(folder, list_entries(missing, inputs))
+    entries = list_entries(missing, inputs)
+    points = write_points(folder, entries)
     resources = to_config(missing[0].plain).resources
-    outcome = LocalExecutor(folder, points, resources, lock).run([run.run_id for run in missing])
+    run_ids = [run.run_id for run in missing]
+    groups = form_groups(run_ids, {entry["run_id"]: entry for entry in entries}, count_workers(resources))
+    if told := describe_groups(groups, missing[0].plain["train"]["batch_runs"]):
+        say(told)
+    outcome = LocalExecutor(folder, points, resources, lock).run(run_ids, groups)
     if outcome.failed:
         raise describe_failures(folder, outcome.failed, len(missing))

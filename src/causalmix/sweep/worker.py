@@ -1,7 +1,7 @@
 """A worker process: reads run ids on stdin, executes them in one warm process, answers on stdout.
 
 It ends with its launcher: when stdin closes, the process exits at once, in the middle of a run too.
-The run in flight has no record then and is done again.
+What is in flight has no record then and is done again.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from causalmix.run.guard import Guard
 from causalmix.run.identity import describe_identity
-from causalmix.run.proxy import Point, run_proxy
+from causalmix.run.proxy import Point
+from causalmix.run.record import Record
+from causalmix.run.together import Order, run_together
 from causalmix.run.workshop import Workshop
 from causalmix.sweep.folder import SweepFolder, read_points
 from causalmix.sweep.points import to_config
@@ -33,15 +36,15 @@ def main() -> None:
     _limit_threads(int(start["threads"]))
     workshop = Workshop()
     while True:
-        run_id = orders.get()["run_id"]
-        point = make_point(entries[run_id], folder.sweep_id)
-        try:
-            record = run_proxy(point, folder.run_dir(run_id), workshop)
-            answer = {"run_id": run_id, "status": record.status, "cause": record.cause}
-        except Exception as error:  # not even a record could be written; the launcher tells the user
-            answer = {"run_id": run_id, "status": "lost", "cause": f"{error}"}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+        points = [make_point(entries[run_id], folder.sweep_id) for run_id in orders.get()["run_ids"]]
+        together = [Order(point, folder.run_dir(point.run_id), Guard()) for point in points]
+        for run_id, outcome in run_together(together, workshop):
+            if isinstance(outcome, Record):
+                answer = {"run_id": run_id, "status": outcome.status, "cause": outcome.cause}
+            else:  # not even a record could be written; the launcher tells the user
+                answer = {"run_id": run_id, "status": "lost", "cause": f"{outcome}"}
+            answers.write(json.dumps(answer) + "\n")
+            answers.flush()
 
 
 def make_point(entry: dict[str, Any], sweep_id: str) -> Point:

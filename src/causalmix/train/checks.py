@@ -19,7 +19,7 @@ from causalmix.train.tokens import TokenStore
 if TYPE_CHECKING:
     import torch
 
-SPEED = ("attention", "head_budget_mib", "recompute", "compile", "profile")
+SPEED = ("attention", "head_budget_mib", "recompute", "compile", "profile", "batch_runs")
 MEANS = ("name", "n_samples", "checkpoint_every", "keep_checkpoints", "rescored_documents", "log_every", "device")
 INCIDENTAL = (*MEANS, *SPEED)  # never change a result
 TOO_LONG = ("truncate", "drop", "refuse")

@@ -115,7 +115,8 @@ def finish_layer(layer: Any, rows: torch.Tensor, mixed: torch.Tensor) -> torch.T
 
 def norm(module: Any, rows: torch.Tensor) -> torch.Tensor:
     """Apply a model's RMSNorm."""
-    if rows.device.type != "cpu" or rows.dtype == torch.bfloat16:  # the module itself goes through float32
+    is_plain = module.weight.ndim == 1  # a stack of several models' has a norm of its own
+    if rows.device.type != "cpu" or rows.dtype == torch.bfloat16 or not is_plain:  # the module goes through float32
         return torch.as_tensor(module(rows))
     return torch.as_tensor(RootMeanSquareNorm.apply(rows, module.weight, module.variance_epsilon))  # type: ignore[no-untyped-call]
 

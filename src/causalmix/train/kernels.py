@@ -30,7 +30,7 @@ class RootMeanSquareNorm(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[Gradient, ...]:
         """Project the gradient off the row's direction."""
         unit, inverse, weight = ctx.saved_tensors
-        of_weight = (grads[0] * unit).flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
+        of_weight = (grads[0] * unit).sum_to_size(weight.shape) if ctx.needs_input_grad[1] else None
         of_unit = grads[0] * weight
         along = (of_unit * unit).mean(-1, keepdim=True)
         return torch.addcmul(of_unit, unit, along, value=-1).mul_(inverse), of_weight, None

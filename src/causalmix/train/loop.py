@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from causalmix.train.meter import Meter, Work
 from causalmix.train.online import Online, OnlineSteps
 from causalmix.train.ranks import find_ranks
 from causalmix.train.reader import Batch, BatchReader
+from causalmix.train.result import TrainResult, summarise
 from causalmix.train.schedule import learning_rate
 from causalmix.train.sharding import call, join, restore_model, shard_model
 from causalmix.train.shards import load_shards, save_shards
@@ -37,43 +38,6 @@ from causalmix.train.trace import Trace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What one training did.
-
-    Attributes
-    ----------
-    n_steps : int
-        Optimiser steps.
-    n_samples, n_truncated, n_untargeted, n_dropped : int
-        Documents seen or left out, repeats counted; those cut to ``max_length``; those that the cut left
-        without a target token, which are left out; those that ``too_long=drop`` left out.
-    n_tokens, n_target_tokens : int
-        Tokens seen, cut ones, padding and skipped documents apart; those among them that were learned.
-    loss_first, loss_last : float
-        Mean loss of the first and of the last ten steps, in nats per target token.
-    wall_s : float
-        Seconds, those before an interruption included up to its checkpoint.
-    documents : ndarray of int64
-        The documents seen, in order.
-    report : dict
-        Name -> number, of an online run: by domain its last weight, its share, what it may still give.
-    """
-
-    n_steps: int
-    n_samples: int
-    n_tokens: int
-    n_target_tokens: int
-    n_truncated: int
-    n_untargeted: int
-    n_dropped: int
-    loss_first: float
-    loss_last: float
-    wall_s: float
-    documents: NDArray[np.int64] = field(repr=False, compare=False)
-    report: dict[str, float]
 
 
 def train(
@@ -136,6 +100,7 @@ def train(
     StoppedEarlyError
         Where ``should_stop`` said so.
     """
+    began = time.perf_counter()
     check_settings(cfg, getattr(model.config, "max_position_embeddings", cfg.max_length), n_steps)
     kept = check_documents(store, doc_ids, cfg)
     engine = make_engine(cfg, model.dtype)
@@ -245,23 +210,7 @@ def train(
     if adapted is not None:
         merge_lora(adapted)
     model.to(dtype=dtype).eval()
-    seen = steps.list_seen()
-    n_left_out = round(len(seen) / len(kept) * (len(doc_ids) - len(kept))) if online is None else 0
-    is_cut = cfg.too_long == "truncate"  # otherwise those left out are the long ones
-    return TrainResult(
-        n_steps=ledger.state["step"],
-        n_samples=len(seen) + n_left_out,
-        n_tokens=ledger.state["n_tokens"],
-        n_target_tokens=ledger.state["n_targets"],
-        n_truncated=int(np.sum(lengths[seen] > cfg.max_length)) + n_left_out * is_cut,
-        n_untargeted=n_left_out * is_cut,
-        n_dropped=n_left_out * (not is_cut),
-        loss_first=float(np.mean(ledger.state["first"])),
-        loss_last=float(np.mean(ledger.state["last"])),
-        wall_s=ledger.wall_s(),
-        documents=seen,
-        report=steps.report(),
-    )
+    return summarise(ledger, steps, lengths, doc_ids, cfg, n_kept=len(kept), device_s=time.perf_counter() - began)
 
 
 def make_optimizer(parameters: dict[str, torch.nn.Parameter], cfg: TrainConfig) -> torch.optim.AdamW:

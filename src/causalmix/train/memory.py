@@ -37,6 +37,8 @@ def describe_settings(cfg: TrainConfig, step: int, vocab_size: int) -> str:
     n_rows = min(cfg.rows_per_pass or cfg.batch_rows, cfg.batch_rows)
     least = -(-16 * vocab_size // 2**20)
     helps = []
+    if cfg.batch_runs != 1:
+        helps.append(f"train.batch_runs=1 (fewer runs in one computation; now {cfg.batch_runs})")
     if n_rows > 1:
         helps.append(f"train.rows_per_pass={n_rows // 2} (the same step in more passes; now {n_rows} rows)")
     if rows_at_once(vocab_size, cfg.head_budget_mib) > 1:

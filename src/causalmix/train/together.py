@@ -1,0 +1,147 @@
+"""Several trainings as one computation, each with its own documents, seed, schedule, optimiser, ledger and checkpoint.
+
+Every step takes the next step of each training. The forward and the backward pass are computed once over all of them
+(:mod:`~causalmix.train.stack`, :mod:`~causalmix.train.side_by_side`); what follows is each training's own, and the same
+as alone (:mod:`~causalmix.train.seat`). One that ends or fails leaves the others, which go on without it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+
+from causalmix.errors import TrainError
+from causalmix.train.engine import Engine, make_engine
+from causalmix.train.memory import explain_out_of_memory
+from causalmix.train.reader import BatchReader
+from causalmix.train.result import TrainResult
+from causalmix.train.seat import Seat
+from causalmix.train.side_by_side import SideBySide, lay_side_by_side, sum_losses
+from causalmix.train.stack import Stack
+from causalmix.train.training import Training
+
+Outcome = TrainResult | Exception
+
+
+def train_together(trainings: Sequence[Training]) -> list[Outcome]:
+    """Train models in place, each on its own documents of one store.
+
+    Parameters
+    ----------
+    trainings : sequence of Training
+        Models of one architecture; settings that agree but for schedule, optimiser, epochs and what is written.
+
+    Returns
+    -------
+    list of TrainResult or Exception
+        For each training what :func:`~causalmix.train.loop.train` would return or raise. Losses and weights equal those
+        of the training alone up to rounding, also where it was interrupted and goes on alone or beside others. What
+        fails the computation itself (memory, models of different shapes) fails all that are in it.
+    """
+    mark = time.perf_counter()
+    outcomes: dict[int, Outcome] = {}
+    seats: list[Seat] = []
+    try:
+        engine = make_engine(trainings[0].cfg, trainings[0].model.dtype)
+        if engine.has_fixed_shapes:
+            raise TrainError("Compiled attention has fixed shapes, runs together have not: set train.batch_runs=1.")
+        for at, training in enumerate(trainings):
+            try:
+                seats.append(Seat(at, training, engine))
+            except Exception as error:
+                outcomes[at] = error
+        group = Group(seats, engine)
+        while group.seats:
+            for seat in group.seats:
+                seat.device_s += (time.perf_counter() - mark) / len(group.seats)
+            mark = time.perf_counter()
+            outcomes |= group.part()
+            if group.seats:
+                group.step()
+    except Exception as error:
+        outcomes = dict.fromkeys(range(len(trainings)), error) | outcomes
+    return [outcomes[at] for at in range(len(trainings))]
+
+
+class Group:
+    """Seats that are computed as one.
+
+    Attributes
+    ----------
+    seats : list of Seat
+        Those that train on.
+    errors : dict
+        Place of a seat among them -> why it cannot.
+    """
+
+    def __init__(self, seats: list[Seat], engine: Engine) -> None:
+        self.seats, self.engine = seats, engine
+        self.errors: dict[int, Exception] = {}
+        if not seats:
+            return
+        self.stack = Stack([seat.model for seat in seats], engine.device)
+        self.reader = BatchReader(seats[0].training.store, seats[0].cfg.max_length)
+        for at, (seat, parameters) in enumerate(zip(seats, self.stack.parameters)):
+            try:
+                seat.begin(parameters)
+            except Exception as error:
+                self.errors[at] = error
+
+    def step(self) -> None:
+        """Do the next step of every training."""
+        started = time.perf_counter()
+        drawn = [seat.draw().passes for seat in self.seats]
+        n_passes = max(map(len, drawn))
+        padded = [passes + [()] * (n_passes - len(passes)) for passes in drawn]
+        sides = [lay_side_by_side(self.reader, list(rows), self.engine) for rows in zip(*padded)]
+        n_targets = [sum(own) for own in zip(*(side.n_targets for side in sides))]
+        n_tokens = [sum(own) for own in zip(*(side.n_tokens for side in sides))]
+        waited_s = time.perf_counter() - started
+
+        losses = self._find_gradients(sides, n_targets)
+        for at, (seat, *own_losses) in enumerate(zip(self.seats, *losses)):
+            documents = [document for side in sides for document in side.documents[at]]
+            seat.waited_s += waited_s
+            try:
+                seat.update(own_losses, documents, n_tokens[at], n_targets[at])
+                seat.settle()
+            except Exception as error:
+                self.errors[at] = error
+        self.stack.clear()
+
+    def _find_gradients(self, sides: list[SideBySide], n_targets: list[int]) -> list[tuple[torch.Tensor, ...]]:
+        """Compute the passes of a step; return the losses of each, a run's each."""
+        first, losses = self.seats[0], []
+        vocab_size = self.stack.model.get_input_embeddings().weight.shape[-2]
+        with explain_out_of_memory(first.cfg, first.ledger.state["step"], vocab_size):
+            counts = torch.tensor(n_targets, device=self.engine.device)
+            for side in sides:
+                means = sum_losses(self.stack.model, side, self.engine) / counts
+                means.sum().backward()  # type: ignore[no-untyped-call]
+                losses.append(means.detach().unbind())
+        self.stack.hand_out()
+        return losses
+
+    def part(self) -> dict[int, Outcome]:
+        """Let go of those that have ended or failed; return what became of them."""
+        outcomes: dict[int, Outcome] = {}
+        staying = []
+        for at, seat in enumerate(self.seats):
+            if at in self.errors:
+                outcomes[seat.at] = seat.give_up(self.errors[at])
+            elif seat.is_done:
+                try:
+                    self.stack.restore(at)
+                    outcomes[seat.at] = seat.finish()
+                except Exception as error:
+                    outcomes[seat.at] = seat.give_up(error)
+            else:
+                staying.append(at)
+        if len(staying) < len(self.seats):
+            self.seats = [self.seats[at] for at in staying]
+            self.errors = {}
+            if staying:
+                self.stack.keep(staying)
+        return outcomes
