@@ -37,7 +37,7 @@ MAY_KNOW = {
     "evaluate": {"config", "errors", "files", "train", "pool"},
     "track": {"config", "errors", "files", "table"},
     "run": {"config", "errors", "files", "mixture", "train", "pool", "evaluate", "track"},
-    "sweep": {"config", "errors", "files", "mixture", "train", "pool", "run"},
+    "sweep": {"config", "errors", "files", "mixture", "train", "pool", "evaluate", "run"},
     "study": {"config", "errors", "files", "pool", "run", "sweep", "table"},
     "export": {"config", "errors", "files", "mixture", "pool"},
     "cli": {

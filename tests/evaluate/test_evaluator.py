@@ -240,6 +240,7 @@ def test_tasks_of_lm_eval_are_scored_by_the_likelihood_of_the_right_choice(own_t
         n_bytes += len(answer)
     assert evaluation.outcomes["outcome.x.both"] == pytest.approx(100 * 2 ** -(bits / n_bytes), rel=1e-5)
     assert evaluation.scores["both"].n_documents == 8
+    assert evaluator.evaluate(make_model()).outcomes == evaluation.outcomes  # requests are made once
     assert evaluation.outcomes["unseen.y.own_generate"] == 0.0
     with pytest.raises(EvaluateError, match=r"no task own_c \(did you mean"):
         make_evaluator(None, make_config(source="lm_eval", include_path=str(own_tasks), dev={"x": ["own_c"]}))

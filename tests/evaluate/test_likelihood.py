@@ -137,7 +137,19 @@ def test_a_question_is_read_once_for_its_lettered_answers() -> None:
     assert [total for total, _ in fast] == pytest.approx([total for total, _ in stock], rel=1e-5)
     assert [greedy for _, greedy in fast] == [greedy for _, greedy in stock]
     ((layouts, _),) = lm._layouts.values()
-    n_read = sum(len(layout.batch.flat.lengths) for layout in layouts)
     whole = {(*lm.encode_request(*pair)[0], *answer[:-1]) for pair, answer in zip(pairs, answers)}
-    assert n_read == len(whole) < len(pairs) / 2
+    beginnings = {sequence[:stop] for sequence in whole for stop in range(1, len(sequence) + 1)}
+    n_read = sum(len(layout.nodes.input_ids) for layout in layouts)
+    assert len(beginnings) <= n_read < sum(map(len, whole))
     assert sum(len(layout.targets) for layout in layouts) == sum(map(len, answers))
+    in_one = make_lm(batch_size=len(pairs))
+    in_one.loglikelihood(requests)
+    (((layout,), _),) = in_one._layouts.values()
+    assert len(layout.nodes.input_ids) == len(beginnings)
+
+
+def test_few_sets_of_requests_stay_laid_out() -> None:
+    lm = make_lm()
+    for _ in range(likelihood.KEPT + 3):
+        lm.loglikelihood(make_requests(len(lm._layouts) + 1))
+    assert len(lm._layouts) == likelihood.KEPT

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from causalmix.train.checks import check_documents
 from tests.run.test_proxy import Bench
 
 
@@ -36,3 +38,23 @@ def test_a_run_that_a_domain_has_no_part_in_fails_and_says_which(bench: Bench, t
     assert record.status == "failed"
     assert "target" in str(record.cause)
     assert "train.max_length=2" in str(record.cause)
+
+
+def test_documents_are_checked_once_and_tasks_before_training(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_asked = 0
+
+    def count(*arguments: Any) -> Any:
+        nonlocal n_asked
+        n_asked += 1
+        return check_documents(*arguments)
+
+    monkeypatch.setattr("causalmix.train.checks.check_documents", count)
+    monkeypatch.setattr("causalmix.train.loop.check_documents", count)
+    assert bench.run(tmp_path / "whole").status == "complete"
+    assert n_asked == 1
+    monkeypatch.setattr("causalmix.train.loop.train", lambda *_, **__: pytest.fail("trained first"))
+    record = bench.run(tmp_path / "refused", "evaluate.dev.math=[no_such_task]")
+    assert record.status == "failed"
+    assert "no document for the tasks no_such_task" in str(record.cause)

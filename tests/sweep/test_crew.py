@@ -60,6 +60,7 @@ def test_the_script_says_where_ranks_meet() -> None:
     [
         (["resources.ranks=3", "resources.gpus=2"], r"resources.ranks=3: nodes \* gpus, 1 \* 2 = 2"),
         (["resources.ranks=3", "resources.nodes=2"], "a multiple of resources.nodes=2"),
+        (["resources.ranks=41"], "resources.ranks=41 with train.n_samples=40: at most a rank a document"),
         (["resources.nodes=2"], "resources.nodes=2: 1, or resources.ranks that need more"),
         (["resources.ranks=2", "resources.workers_per_gpu=2"], "workers_per_gpu=2 with resources.ranks=2: 1"),
     ],

@@ -103,6 +103,9 @@ def test_ranks_share_what_can_be_shared() -> None:
     one, eight = (estimate_memory(shapes, shapes.n_parameters, train, n, is_half=True) for n in (1, 8))
     for part in ("weights", "gradients", "optimiser"):
         assert getattr(eight, part) == getattr(one, part) / 8
+    assert (
+        eight.ends == 4 * shapes.n_parameters / 8 + 2 * shapes.n_parameters
+    )  # whole on the first rank when it is done
     assert one.peak > 120e9
     assert eight.peak < 80e9
     kept = estimate_memory(

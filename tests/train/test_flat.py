@@ -52,7 +52,7 @@ def test_padding_and_documents_without_labels_are_left_out() -> None:
     ids = np.array([[5, 6, 7, 8, 0, 0], [1, 2, 3, 4, 9, 9]])
     positions = np.array([[0, 1, 2, 3, 0, 1], [0, 1, 0, 1, 2, 3]])
     labels = np.array([[-100, 7, -100, -100, -100, -100], [-100, -100, -100, 9, 9, -100]])
-    flat = flatten_rows(ids, positions, labels)
+    flat = flatten_rows(ids, positions, labels, np.array([0, 4, 6, 8, 12], dtype=np.int32))
     assert flat.input_ids.tolist() == [5, 6, 3, 4, 9]
     assert flat.lengths.tolist() == [2, 3]
     assert flat.where.tolist() == [1, 3, 4]

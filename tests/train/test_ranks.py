@@ -27,6 +27,8 @@ HALF = {"config": {"batch_rows": 3, "n_epochs": 2, "lr_peak": 5e-3}, "dtype": "b
 SAVED = {"config": {"batch_rows": 3, "n_epochs": 3, "lr_peak": 5e-3, "checkpoint_every": 2}}
 SAVED_ADAPTED = {"config": {**ADAPTED["config"], "checkpoint_every": 1}}
 DIFFERENT = {**FULL, "model_seed": {"1": 9}}
+WHOLE = {**FULL, "model_seed": {"1": 0}}
+FEW = {**FULL, "n_documents": 3}
 KINDS = {"full": FULL, "passes": IN_PASSES, "recomputed": RECOMPUTED, "adapted": ADAPTED, "half": HALF}
 
 
@@ -50,6 +52,7 @@ def two(folder: Path) -> dict[str, dict[str, Any]]:
     jobs = {
         **KINDS,
         "different": DIFFERENT,
+        "whole": WHOLE,
         "stopped": stop(SAVED, folder / "two", by=1),
         "stopped adapted": stop(SAVED_ADAPTED, folder / "two adapted"),
         "from one": resume(SAVED, folder / "one"),
@@ -63,6 +66,7 @@ def four(folder: Path, two: dict[str, dict[str, Any]]) -> dict[str, dict[str, An
     """What four ranks say: more than the last step of an epoch has rows, and than an adapter has."""
     jobs = {
         **KINDS,
+        "few": FEW,
         "from two": resume(SAVED, folder / "two"),
         "from two adapted": resume(SAVED_ADAPTED, folder / "two adapted"),
         "stopped": stop(SAVED, folder / "four"),
@@ -119,6 +123,17 @@ def test_a_checkpoint_of_ranks_is_safetensors_and_json(four: dict[str, dict[str,
     (step,) = (folder / "four").iterdir()
     assert {file.suffix for file in step.iterdir()} == {".safetensors", ".json"}
     assert json.loads((step / "state.json").read_text())["n_ranks"] == 4
+
+
+@pytest.mark.slow
+def test_ranks_may_bring_the_whole_model(two: dict[str, dict[str, Any]]) -> None:
+    assert two["whole"]["losses"] == two["full"]["losses"]
+    assert two["whole"]["sums"] == two["full"]["sums"]
+
+
+@pytest.mark.slow
+def test_more_ranks_than_documents_are_refused(four: dict[str, dict[str, Any]]) -> None:
+    assert "4 ranks cannot share 3 documents: set resources.ranks to at most 3" in four["few"]["error"]
 
 
 @pytest.mark.slow

@@ -56,12 +56,17 @@ def together(jobs: list[dict[str, Any]], n_ranks: int, folder: Path, timeout_s: 
 
 
 def do_job(job: dict[str, Any], rank: int = 0) -> dict[str, Any]:
-    """Train as a job says: ``config`` (changes), ``checkpoints``, ``stop_at``, ``dtype``, ``model_seed`` by rank."""
+    """Train as a job says: ``config`` (changes), ``checkpoints``, ``stop_at``, ``dtype``, ``n_documents``.
+
+    Ranks beside the first have an outline of the model, unless ``model_seed`` says by rank what each has.
+    """
     import torch
 
     from causalmix.config import LoraConfig
     from causalmix.errors import StoppedEarlyError, TrainError
     from causalmix.train.loop import train
+    from causalmix.train.ranks import find_ranks
+    from causalmix.train.sharding import is_outline
     from tests.train.stores import make_config, make_model, make_store
 
     changes = dict(job.get("config", {}))
@@ -69,7 +74,9 @@ def do_job(job: dict[str, Any], rank: int = 0) -> dict[str, Any]:
         changes["lora"] = LoraConfig(**changes["lora"])
     store = make_store(LENGTHS)
     dtype = getattr(torch, job.get("dtype", "float32"))
-    model = make_model(seed=job.get("model_seed", {}).get(str(rank), 0), dtype=dtype)
+    seeds = job.get("model_seed", {})
+    with torch.device("meta" if rank and not seeds else "cpu"):
+        model = make_model(seed=seeds.get(str(rank), 0), dtype=dtype)
     checkpoints = Path(job["checkpoints"]) if "checkpoints" in job else None
     lines: list[dict[str, Any]] = []
     n_asked = 0
@@ -84,7 +91,7 @@ def do_job(job: dict[str, Any], rank: int = 0) -> dict[str, Any]:
         result = train(
             model,
             store,
-            np.arange(len(store)),
+            np.arange(job.get("n_documents", len(store))),
             make_config(**changes),
             seed=5,
             checkpoint_dir=checkpoints,
@@ -93,7 +100,10 @@ def do_job(job: dict[str, Any], rank: int = 0) -> dict[str, Any]:
         )
         facts = {key: value for key, value in asdict(result).items() if key != "wall_s"}
         answer["result"] = facts | {"documents": result.documents.tolist()}
-        answer["sums"] = {name: p.detach().double().abs().sum().item() for name, p in model.named_parameters()}
+        assert is_outline(model) == bool(rank and not seeds)
+        sums = {name: p.detach().double().abs().sum() for name, p in model.named_parameters()}
+        said = "" if is_outline(model) else json.dumps({name: total.item() for name, total in sums.items()})
+        answer["sums"] = json.loads(find_ranks().share(said) if not seeds else said)
     except StoppedEarlyError:
         answer["stopped"] = True
     except TrainError as error:

@@ -23,39 +23,29 @@ class Documents(list[Document]):
 
 
 class AnswerTask(ConfigurableTask):  # type: ignore[misc]
-    """A task whose context is a rendered conversation and whose continuation is the next assistant turn.
-
-    The requests are made once and reused for every model: only the responses are forgotten in between.
-    """
+    """A task whose context is a rendered conversation and whose continuation is the next assistant turn."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config={key: value for key, value in config.items() if key != "class"})
-        self._instances: list[Instance] | None = None
 
     def build_all_requests(self, *, chat_template: Callable[..., str], **_: Any) -> None:
-        """Make one likelihood request a document, or clear the responses of those already made.
+        """Make one likelihood request a document.
 
         Parameters
         ----------
         chat_template : callable
             Renders turns, with ``add_generation_prompt``.
         """
-        if self._instances is None:
-            self._instances = [
-                Instance(
-                    request_type="loglikelihood",
-                    doc=document,
-                    arguments=(
-                        chat_template(document["messages"], add_generation_prompt=True),
-                        document["answer"],
-                    ),
-                    idx=0,
-                    metadata=(self.config.task, at, 1),
-                )
-                for at, document in enumerate(self.eval_docs)
-            ]
-        for instance in self._instances:
-            instance.resps, instance.filtered_resps = [], {}
+        self._instances = [
+            Instance(
+                request_type="loglikelihood",
+                doc=document,
+                arguments=(chat_template(document["messages"], add_generation_prompt=True), document["answer"]),
+                idx=0,
+                metadata=(self.config.task, at, 1),
+            )
+            for at, document in enumerate(self.eval_docs)
+        ]
 
 
 def load_dataset(*, path: str, task: str, limit: int | None = None, **_: Any) -> dict[str, Documents]:

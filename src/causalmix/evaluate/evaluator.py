@@ -25,7 +25,9 @@ from causalmix.evaluate.code_tasks import HINT, check_sandboxed, refused_metric,
 from causalmix.evaluate.heldout import read_heldout
 from causalmix.evaluate.likelihood import AnswerLM, LikelihoodLM
 from causalmix.evaluate.outcomes import TaskScore, average_outcomes
+from causalmix.evaluate.packages import describe_lacking, find_lacking
 from causalmix.evaluate.scores import score_answers, score_stock
+from causalmix.evaluate.warm import keep_requests
 from causalmix.files import write_json
 
 if TYPE_CHECKING:
@@ -91,6 +93,8 @@ class Evaluator:
                 self.loaded = load_stock_tasks(self.tasks, cfg.include_path, cfg.allow_code_execution)
             else:
                 raise EvaluateError(f"evaluate.source={cfg.source!r} is not one of pool, lm_eval.")
+        for task in self.loaded["tasks"].values():
+            keep_requests(task)
 
     def evaluate(self, model: PreTrainedModel, output_dir: Path | None = None) -> Evaluation:
         """Score one model.
@@ -204,8 +208,8 @@ def load_stock_tasks(tasks: list[str], include_path: str | None, allows_code: bo
     Raises
     ------
     EvaluateError
-        For names that lm-eval does not know, or tasks that run code written by the model where that is not allowed
-        or would not be in the sandbox.
+        For names that lm-eval does not know, tasks whose packages are not installed, or tasks that run code written by
+        the model where that is not allowed or would not be in the sandbox.
     """
     # lm-eval's own index takes many seconds to build: only where the user's folder does not have it all.
     manager = TaskManager(include_path=include_path, include_defaults=False)
@@ -217,8 +221,17 @@ def load_stock_tasks(tasks: list[str], include_path: str | None, allows_code: bo
             f"lm-eval has no task {name_some(unknown)}. `lm-eval ls tasks` lists its tasks; "
             "evaluate.include_path=... names a folder of further ones."
         )
-    with sandboxed_metric() if allows_code else refused_metric():
-        loaded: Loaded = manager.load(list(tasks))
+    lacking = find_lacking(tasks, include_path)
+    if lacking:
+        raise EvaluateError(f"{describe_lacking(lacking)}.")
+    try:
+        with sandboxed_metric() if allows_code else refused_metric():
+            loaded: Loaded = manager.load(list(tasks))
+    except ModuleNotFoundError as error:
+        raise EvaluateError(
+            f"One of the tasks {name_some(tasks)} needs the Python package {error.name}: pip install it, or take the "
+            "task out of evaluate.dev and evaluate.unseen."
+        ) from error
     unsafe = {name: task for name, task in loaded["tasks"].items() if getattr(task, "UNSAFE_CODE", False)}
     if allows_code:
         check_sandboxed(unsafe)

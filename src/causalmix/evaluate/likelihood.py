@@ -1,6 +1,7 @@
 """A model behind lm-eval's interface: likelihoods in packed batches, gathered at the labels.
 
-The same packed forward pass as in training. Logits exist at the scored positions only, a chunk at a time.
+The same decoder as in training. What requests begin with alike is read once, and logits exist at the scored positions
+only, a chunk at a time.
 """
 
 from __future__ import annotations
@@ -12,42 +13,44 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from lm_eval.api.model import TemplateLM
+from numpy.typing import NDArray
 
 from causalmix.errors import EvaluateError
-from causalmix.train.forward import Prepared, label_states, prepare
-from causalmix.train.packing import pack_best_fit
-from causalmix.train.reader import Batch, build_batch
-from causalmix.train.tokens import TokenStore
+from causalmix.evaluate.prefixes import Nodes, grow_tree, lay_out_tree, sort_sequences
+from causalmix.train.branches import Branches
+from causalmix.train.decoder import run_decoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 LOGITS_AT_ONCE = 2**26  # elements: a quarter of a gigabyte in float32
+KEPT = 4  # sets of requests that stay laid out
 Encoded = tuple[tuple[str, str], list[int], list[int]]  # texts, context ids, continuation ids
-Window = tuple[tuple[int, ...], int]  # tokens that the model reads, and from how many of the last it predicts
+Asked = list[tuple[int, list[int]]]  # what is asked of a sequence: requests, and the tokens that each wants scored last
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One packed batch of a set of requests.
+    """One batch of a set of requests.
 
     Attributes
     ----------
-    batch : Prepared
-        On the device of the models. Requests that differ in their last token alone, as a question's lettered
-        answers do, are one document of it.
-    rows : Tensor of int64, shape (n_asked,)
-        The labelled position of the batch that each asked token is predicted from; on the device.
-    targets : Tensor of int64, shape (n_asked,)
-        The asked tokens; on the device.
-    owners : Tensor of int64, shape (n_asked,)
-        The request that each belongs to; on the CPU.
+    nodes, branches
+        What the decoder reads, on the device of the models.
+    rows : ndarray of int64, shape (n_asked,)
+        Among the labelled positions, the one that each asked token is predicted from; rising.
+    places, targets : Tensor of int64, shape (n_asked,)
+        The same, and the asked tokens; on the device.
+    owners : ndarray of int64, shape (n_asked,)
+        The request that each belongs to.
     """
 
-    batch: Prepared
-    rows: torch.Tensor
+    nodes: Nodes
+    branches: Branches
+    rows: NDArray[np.int64]
+    places: torch.Tensor
     targets: torch.Tensor
-    owners: torch.Tensor
+    owners: NDArray[np.int64]
 
 
 class LikelihoodLM(TemplateLM):  # type: ignore[misc]
@@ -59,7 +62,7 @@ class LikelihoodLM(TemplateLM):  # type: ignore[misc]
     max_length : int
         Tokens of context and continuation; a longer context loses its start.
     batch_size : int
-        Documents a forward pass, of about equal length.
+        Sequences a forward pass; what they share counts once.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, *, max_length: int, batch_size: int) -> None:
@@ -99,6 +102,8 @@ class LikelihoodLM(TemplateLM):  # type: ignore[misc]
         pairs = tuple(request.args for request in requests)
         key = (str(self.model.device), pairs)
         if key not in self._layouts:
+            while len(self._layouts) >= KEPT:
+                del self._layouts[next(iter(self._layouts))]
             encoded = [(pair, *self.encode_request(*pair)) for pair in pairs]
             self._layouts[key] = self._lay_out(encoded, self.model.device)
         layouts, self.n_truncated = self._layouts[key]
@@ -137,8 +142,7 @@ class LikelihoodLM(TemplateLM):  # type: ignore[misc]
         return list(stock.generate_until(list(requests), disable_tqdm=True))
 
     def _lay_out(self, requests: Sequence[Encoded], device: torch.device) -> tuple[list[Layout], int]:
-        # What is computed -> what is asked of it: requests and the tokens that each wants scored.
-        asked: dict[Window, list[tuple[int, list[int]]]] = {}
+        asked: dict[tuple[int, ...], Asked] = {}
         n_truncated = 0
         for owner, (_, context, continuation) in enumerate(requests):
             if not context or not continuation:
@@ -146,37 +150,37 @@ class LikelihoodLM(TemplateLM):  # type: ignore[misc]
                 raise EvaluateError(f"This request has no {what} token: {requests[owner][0]}")
             n_truncated += len(context) + len(continuation) > self.max_length + 1
             for tokens, n_scored in cut_windows(context, continuation, self.max_length):
-                window = (tuple(tokens[:-1]), n_scored)
-                asked.setdefault(window, []).append((owner, tokens[-n_scored:]))
-        store, asking = _store_windows(list(asked)), list(asked.values())
-        lengths = store.lengths()
-        layouts = []
-        order = np.argsort(-lengths, kind="stable")
-        for start in range(0, len(order), self.batch_size):
-            group = order[start : start + self.batch_size]
-            capacity = int(lengths[group[0]])
-            rows = tuple(tuple(group[row].tolist()) for row in pack_best_fit(lengths[group], capacity))
-            batch = build_batch(store, rows, capacity)
-            layouts.append(_lay_out_batch(batch, [asking[document] for document in batch.documents], device))
-        return layouts, n_truncated
+                asked.setdefault(tuple(tokens[:-1]), []).append((owner, tokens[-n_scored:]))
+        sequences, asking = [np.array(read, dtype=np.int64) for read in asked], list(asked.values())
+        order = sort_sequences(sequences)
+        groups = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+        layouts = [
+            _lay_out_batch([sequences[i] for i in group], [asking[i] for i in group], device) for group in groups
+        ]
+        # The largest first: where memory does not suffice, that shows at once.
+        return sorted(layouts, key=lambda layout: -len(layout.nodes.input_ids)), n_truncated
 
     @torch.inference_mode()
     def _run(self, layouts: list[Layout], n_requests: int) -> list[tuple[float, bool]]:
         assert self.model is not None, "set model first"
         head = self.model.get_output_embeddings()
         chunk = max(1, LOGITS_AT_ONCE // head.weight.shape[0])
-        sums = torch.zeros(n_requests, dtype=torch.float64)
-        misses = torch.zeros(n_requests, dtype=torch.int64)
+        scores, misses = [], []
         for layout in layouts:
-            states = label_states(self.model, layout.batch)
-            for part in range(0, len(layout.rows), chunk):
-                span = slice(part, part + chunk)
-                targets = layout.targets[span]
-                logits = head(states.index_select(0, layout.rows[span])).float()
-                chosen = logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(dim=1)
-                sums.index_add_(0, layout.owners[span], chosen.cpu().double())
-                misses.index_add_(0, layout.owners[span], logits.argmax(dim=1).ne(targets).cpu().long())
-        return [(total, missed == 0) for total, missed in zip(sums.tolist(), misses.tolist())]
+            states = run_decoder(self.model, layout.nodes, layout.branches)
+            for start in range(0, len(states), chunk):
+                logits = head(states[start : start + chunk]).float()
+                part = slice(*np.searchsorted(layout.rows, [start, start + chunk]))
+                places, targets = layout.places[part] - start, layout.targets[part]
+                misses.append(find_largest(logits)[places] != targets)
+                chosen = logits[places, targets]
+                largest = logits.amax(dim=1, keepdim=True)
+                norms = logits.sub_(largest).exp_().sum(dim=1).log_() + largest[:, 0]
+                scores.append(chosen - norms[places])
+        owners = np.concatenate([layout.owners for layout in layouts])
+        sums = np.bincount(owners, torch.cat(scores).double().cpu().numpy(), n_requests)
+        missed = np.bincount(owners, torch.cat(misses).cpu().numpy(), n_requests)
+        return list(zip(sums.tolist(), (missed == 0).tolist()))
 
 
 class AnswerLM(LikelihoodLM):
@@ -214,27 +218,23 @@ def cut_windows(context: list[int], continuation: list[int], max_length: int) ->
     return windows
 
 
-def _store_windows(windows: list[Window]) -> TokenStore:
-    """Lay windows end to end, each with a token more, which is only predicted: any will do."""
-    offsets = np.concatenate([[0], np.cumsum([len(tokens) + 1 for tokens, _ in windows])]).astype(np.int64)
-    labels = np.zeros(offsets[-1], dtype=np.uint8)
-    for stop, (_, n_scored) in zip(offsets[1:], windows):
-        labels[stop - n_scored : stop] = 1
-    read = (token for tokens, _ in windows for token in (*tokens, 0))
-    return TokenStore(tokens=np.fromiter(read, dtype=np.int64, count=int(offsets[-1])), labels=labels, offsets=offsets)
+def find_largest(logits: torch.Tensor) -> torch.Tensor:
+    """Find each row's largest logit, the first of equal ones."""
+    if logits.device.type == "cpu":  # numpy's takes a tenth of the time there
+        return torch.from_numpy(logits.numpy().argmax(axis=1))
+    return logits.argmax(dim=1)
 
 
-def _lay_out_batch(batch: Batch, asking: list[list[tuple[int, list[int]]]], device: torch.device) -> Layout:
-    """Say where the tokens asked of each document of a batch are predicted, in the batch's order."""
-    rows: list[int] = []
-    targets: list[int] = []
-    owners: list[int] = []
-    start = 0
-    for askers in asking:
-        for owner, scored in askers:
-            rows += range(start, start + len(scored))
-            targets += scored
-            owners += [owner] * len(scored)
-        start += len(askers[0][1])
-    places, tokens, whose = (torch.tensor(part, dtype=torch.int64) for part in (rows, targets, owners))
-    return Layout(prepare(batch, device), places.to(device), tokens.to(device), whose)
+def _lay_out_batch(sequences: list[NDArray[np.int64]], asking: list[Asked], device: torch.device) -> Layout:
+    """Build a batch, and say where in it the asked tokens are predicted."""
+    tree = grow_tree(sequences)
+    asked = [
+        (place, target, owner)
+        for path, askers in zip(tree.paths, asking)
+        for owner, scored in askers
+        for place, target in zip(path[-len(scored) :].tolist(), scored)
+    ]
+    nodes, targets, owners = np.array(sorted(asked), dtype=np.int64).T
+    where, rows = np.unique(nodes, return_inverse=True)
+    places, tokens = (torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in (rows, targets))
+    return Layout(*lay_out_tree(tree, where, device), rows, places, tokens, owners)

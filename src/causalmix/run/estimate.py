@@ -42,7 +42,7 @@ class Estimate:
     n_gpus : float
         GPUs a run takes.
     host_bytes : float
-        Memory of a node while the ranks read the weights.
+        Memory of the first node while its first rank reads the weights.
     checkpoint_bytes : float
     limit_s : float
         ``resources.timeout_min``.
@@ -85,8 +85,8 @@ class Estimate:
         lines = [
             f"model      {self.model}: {self.shapes.n_parameters:,} weights{trained}",
             f"memory     {render_bytes(memory.peak)} a rank on {self.n_ranks}: {room}",
-            f"           a step: {said}; at the start {render_bytes(memory.start)}",
-            f"host       {render_bytes(self.host_bytes)} a node while the ranks read the weights",
+            f"           a step: {said}; before and after {render_bytes(memory.ends)}",
+            f"host       {render_bytes(self.host_bytes)} of the first node while its first rank reads the weights",
             f"disk       {render_bytes(self.checkpoint_bytes)} a checkpoint; two while one replaces another",
             f"work       {self.tokens:,.3g} tokens, {self.operations:,.3g} operations a run"
             + (f"; {self.operations * n_runs:,.3g} in {n_runs:,} runs" if n_runs > 1 else ""),
@@ -139,7 +139,7 @@ def estimate_run(config: Config, tokens_per_document: float | None = None) -> Es
         operations=operations,
         seconds=seconds,
         n_gpus=n_gpus,
-        host_bytes=float(width * shapes.n_parameters * n_ranks / resources.nodes),
+        host_bytes=float(width * shapes.n_parameters),
         checkpoint_bytes=12.0 * n_trained,
         limit_s=resources.timeout_min * 60.0,
     )

@@ -1,4 +1,4 @@
-"""A run as the ranks beside the first one see it: the same model and documents, and nothing to write."""
+"""A run as the ranks beside the first one see it: the model's shapes, the same documents, and nothing to write."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def follow_run(point: Point, run_dir: Path, workshop: Workshop, documents: NDArr
     config = point.config
     pool = workshop.open_pool(point.pool_dir)
     train(
-        workshop.load_model(config, point.base_dir, pool),
+        workshop.sketch_model(config, point.base_dir, pool),
         pool.store,
         documents,
         config.train,

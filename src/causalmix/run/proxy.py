@@ -159,9 +159,10 @@ def _do_run(
 ) -> Generator[Training, TrainResult, dict[str, Any]]:
     from causalmix.pool.candidate import draw_candidates
     from causalmix.pool.state import measure_controls, measure_state
-    from causalmix.train.checks import check_documents, check_domains
+    from causalmix.train.checks import check_documents, check_domains, check_ranks
     from causalmix.train.device import share_compiled
     from causalmix.train.model import count_parameters
+    from causalmix.train.ranks import find_ranks
     from causalmix.train.training import Training
 
     config = point.config
@@ -191,7 +192,10 @@ def _do_run(
     mirror.update_config(row)
 
     domains = np.asarray(pool.domains, dtype=object)[pool.domain_ids[documents]]
-    check_domains(check_documents(pool.store, documents, config.train), documents, domains, config.train)
+    kept = check_documents(pool.store, documents, config.train)
+    check_domains(kept, documents, domains, config.train)
+    check_ranks(len(kept), find_ranks().size)  # before the other ranks hear of it
+    evaluator = workshop.get_evaluator(config, pool)  # tasks that cannot be had are refused before hours of training
     if config.train.compile:
         share_compiled(Path(config.outputs) / "compiled")
     guard.announce(documents)
@@ -217,6 +221,7 @@ def _do_run(
             trace_path=run_dir / "trace.json.gz" if config.train.profile else None,
             should_stop=guard.should_stop,
             online=online,
+            kept=kept,
         )
         diary.others_s = max(0.0, time.perf_counter() - asked_at - result.device_s)
     diary.note("training_ended")
@@ -225,7 +230,7 @@ def _do_run(
         manifest.write_manifest(run_dir / "manifest.parquet", pool, result.documents)
         row |= manifest.describe_online(pool, result.documents, result.report)
         diary.note("domains_exhausted", domains=manifest.list_exhausted(result.report))
-    evaluation = workshop.get_evaluator(config, pool).evaluate(model, run_dir / "eval")
+    evaluation = evaluator.evaluate(model, run_dir / "eval")
     diary.note("evaluation_ended")
     if config.train.keep_checkpoints != "none" or config.train.rescored_documents:
         model.save_pretrained(run_dir / MODEL)

@@ -51,3 +51,9 @@ class Workshop:
         from causalmix.train.model import build_model
 
         return build_model(config.model, pool.vocab_size, seed=0)
+
+    def sketch_model(self, config: Config, base_dir: Path | None, pool: Pool) -> Any:
+        """Build the same model without its weights, for the ranks that are handed their parts of them."""
+        from causalmix.train.architectures import sketch_model
+
+        return sketch_model(config.model, pool.vocab_size, base_dir)

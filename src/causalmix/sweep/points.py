@@ -18,7 +18,7 @@ from causalmix.files import fingerprint
 from causalmix.mixture.designs.design import Design, check_points
 from causalmix.mixture.file import read_mixture
 from causalmix.run.identity import describe_identity, make_run_id
-from causalmix.sweep.settings import check_settings
+from causalmix.sweep.settings import check_packages, check_settings
 
 
 def to_config(plain: dict[str, Any]) -> Config:
@@ -95,6 +95,8 @@ def plan_runs(points: list[dict[str, Any]], inputs: Inputs) -> list[PlannedRun]:
     runs: dict[str, PlannedRun] = {}
     for given in points:
         check_settings(given)
+    for given in {fingerprint(given["evaluate"]): given for given in points}.values():
+        check_packages(given)
     for given in points:
         run = identify(given, inputs)
         available = inputs.count_available(run.plain, run.pool_dir)

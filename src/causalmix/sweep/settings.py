@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from causalmix.errors import ConfigError, nearest_name
+from causalmix.evaluate.packages import describe_lacking, find_lacking
 from causalmix.mixture.designs.build import KINDS
 from causalmix.mixture.odm import RULES
 from causalmix.sweep.groups import list_obstacles
@@ -95,7 +96,7 @@ def check_settings(plain: dict[str, Any]) -> None:
             f"cohort={plain['cohort']} with mixture={plain['mixture']['kind']}: "
             f"{WHY_OWN_COHORT[plain['mixture']['kind']]}, so no causal fit may see them; add cohort={own}"
         )
-    wrong += check_ranks(plain["resources"]) + check_batch(plain)
+    wrong += check_ranks(plain["resources"], plain["train"]["n_samples"]) + check_batch(plain)
     is_study = plain["job"] == "study"
     for key, least in (LEAST | LEAST_OF_STUDY if is_study else LEAST).items():
         value = find_value(plain, key)
@@ -111,12 +112,14 @@ def check_settings(plain: dict[str, Any]) -> None:
         raise ConfigError("; ".join(wrong))
 
 
-def check_ranks(resources: dict[str, Any]) -> list[str]:
+def check_ranks(resources: dict[str, Any], n_samples: int) -> list[str]:
     """Say what is wrong with the processes that train a run together."""
     nodes, gpus, ranks = resources["nodes"], resources["gpus"], resources["ranks"]
     if ranks <= 1:
         return [f"resources.nodes={nodes}: 1, or resources.ranks that need more"] if nodes > 1 else []
     wrong = []
+    if ranks > n_samples:
+        wrong.append(f"resources.ranks={ranks} with train.n_samples={n_samples}: at most a rank a document")
     if gpus and ranks != nodes * gpus:
         wrong.append(f"resources.ranks={ranks}: nodes * gpus, {nodes} * {gpus} = {nodes * gpus}; a rank takes a GPU")
     if ranks % max(1, nodes):
@@ -137,6 +140,22 @@ def check_batch(plain: dict[str, Any]) -> list[str]:
         f"train.batch_runs={asked} with {obstacle}; or train.batch_runs=1, or auto, which leaves such runs alone"
         for obstacle in list_obstacles(plain)
     ]
+
+
+def check_packages(plain: dict[str, Any]) -> None:
+    """Refuse tasks whose Python packages are not here: workers have those of the launcher.
+
+    Raises
+    ------
+    ConfigError
+    """
+    evaluate = plain["evaluate"]
+    if evaluate["source"] != "lm_eval":
+        return
+    tasks = [task for split in ("dev", "unseen") for names in evaluate[split].values() for task in names]
+    lacking = find_lacking(tasks, evaluate["include_path"])
+    if lacking:
+        raise ConfigError(f"evaluate={evaluate['name']}: {describe_lacking(lacking)}.")
 
 
 def check_study(study: dict[str, Any]) -> list[str]:

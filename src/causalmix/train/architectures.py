@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import torch
 from causalmix.config import ModelConfig
 from causalmix.errors import TrainError
 from causalmix.train.model import build_model
-from causalmix.train.pretrained import check_family
+from causalmix.train.pretrained import DTYPES, check_family
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -54,8 +55,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 """Hub name -> the numbers of its config.json that decide shapes."""
 
 
-def sketch_model(cfg: ModelConfig, vocab_size: int) -> PreTrainedModel:
-    """Build a model without weights: every shape, on torch's meta device. One of our own is small, and built.
+def sketch_model(cfg: ModelConfig, vocab_size: int, base_dir: Path | None = None) -> PreTrainedModel:
+    """Build a model without weights: every shape, on torch's meta device, in the dtype of the config.
 
     Parameters
     ----------
@@ -63,6 +64,8 @@ def sketch_model(cfg: ModelConfig, vocab_size: int) -> PreTrainedModel:
         A folder's or a cached repository's ``config.json`` is read; otherwise the published numbers are.
     vocab_size : int
         Of the pool's tokenizer; a pretrained model brings its own.
+    base_dir : Path, optional
+        A base whose ``config.json`` says it all.
 
     Raises
     ------
@@ -71,9 +74,10 @@ def sketch_model(cfg: ModelConfig, vocab_size: int) -> PreTrainedModel:
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    if cfg.source == "config":
-        return build_model(cfg, vocab_size, seed=0)
-    config = _read_config(cfg)
+    if cfg.source == "config" and base_dir is None:
+        with torch.device("meta"):
+            return build_model(cfg, vocab_size, seed=0)
+    config = _read_config(cfg if base_dir is None else replace(cfg, path=str(base_dir)))
     if config is None:
         known = dict(ARCHITECTURES.get(cfg.path or "", {}))
         if not known:
@@ -84,8 +88,10 @@ def sketch_model(cfg: ModelConfig, vocab_size: int) -> PreTrainedModel:
         config = AutoConfig.for_model(known.pop("model_type"), **known)
     check_family(config, str(cfg.path))
     with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    return model
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config, dtype=DTYPES[cfg.dtype], attn_implementation="sdpa", trust_remote_code=False
+        )
+    return model.eval()
 
 
 def _read_config(cfg: ModelConfig) -> Any:

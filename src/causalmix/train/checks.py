@@ -19,6 +19,8 @@ from causalmix.train.tokens import TokenStore
 if TYPE_CHECKING:
     import torch
 
+    from causalmix.train.ranks import Ranks
+
 SPEED = ("attention", "head_budget_mib", "recompute", "compile", "profile", "batch_runs")
 MEANS = ("name", "n_samples", "checkpoint_every", "keep_checkpoints", "rescored_documents", "log_every", "device")
 INCIDENTAL = (*MEANS, *SPEED)  # never change a result
@@ -131,6 +133,20 @@ def check_documents(store: TokenStore, doc_ids: NDArray[np.int64], cfg: TrainCon
     return kept
 
 
+def check_ranks(n_documents: int, n_ranks: int) -> None:
+    """Refuse more ranks than there are documents: one would have nothing to train on in any step.
+
+    Raises
+    ------
+    TrainError
+    """
+    if n_ranks > n_documents:
+        raise TrainError(
+            f"{n_ranks} ranks cannot share {n_documents} documents: set resources.ranks to at most {n_documents} (with "
+            f"resources.nodes and resources.gpus to fit), or raise train.n_samples."
+        )
+
+
 def check_domains(kept: NDArray[np.int64], doc_ids: NDArray[np.int64], domains: NDArray[Any], cfg: TrainConfig) -> None:
     """Refuse a training that a whole domain of its mixture would have no part in.
 
@@ -180,8 +196,25 @@ def identify(
     cfg: TrainConfig,
     seed: int,
     steps: Any,
+    *,
+    dtype: torch.dtype | None = None,
+    has_weights: bool = True,
 ) -> str:
     """Hash what a training is: first weights, documents in order, settings, seed and what its steps say of themselves.
+
+    Parameters
+    ----------
+    model : Module
+    store : TokenStore
+    doc_ids : ndarray of int64, shape (n,)
+    cfg : TrainConfig
+    seed : int
+    steps
+        JSON values.
+    dtype : dtype, optional
+        Take the weights as they would be in this one; None takes them as they are.
+    has_weights : bool
+        False leaves the weights out, their names and shapes apart.
 
     Returns
     -------
@@ -191,13 +224,31 @@ def identify(
     import torch
 
     settings = {key: value for key, value in to_plain(cfg).items() if key not in INCIDENTAL}
-    shapes = {name: [*p.shape, str(p.dtype)] for name, p in model.named_parameters()}
+    shapes = {name: [*p.shape, str(dtype or p.dtype)] for name, p in model.named_parameters()}
     digest = hashlib.sha256(json.dumps([shapes, settings, seed, steps], sort_keys=True).encode())
-    for parameter in model.parameters():
-        digest.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    for parameter in model.parameters() if has_weights else ():
+        weights = parameter.detach().to("cpu", dtype)
+        digest.update(weights.contiguous().flatten().view(torch.uint8).numpy().data)
     digest.update(np.ascontiguousarray(doc_ids, dtype=np.int64).tobytes())
     digest.update(store.lengths()[doc_ids].astype(np.int64).tobytes())
     return digest.hexdigest()
+
+
+def identify_together(ranks: Ranks, model: torch.nn.Module, *rest: Any, dtype: torch.dtype | None) -> str:
+    """Identify a training on all its ranks; parameters after the first and return value are those of :func:`identify`.
+
+    Raises
+    ------
+    TrainError
+        Where another rank has other settings, documents or shapes than the first, or weights that differ.
+    """
+    is_outline = any(parameter.is_meta for parameter in model.parameters())
+    if ranks.size > 1:
+        ranks.check_same(identify(model, *rest, dtype=dtype, has_weights=False))
+    own = "" if is_outline else identify(model, *rest, dtype=dtype)
+    identity = ranks.share(own)
+    ranks.check_same(identity if is_outline else own)
+    return identity
 
 
 def to_plain(cfg: Any) -> dict[str, Any]:

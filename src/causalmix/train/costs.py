@@ -13,7 +13,8 @@ activations      a token of a pass, a layer: 8 h + b (2 h + 4 a + 4 k + 4 f), h 
                  all queries and of all keys, f the feed-forward width, b the bytes of a product. Recomputed: 4 h, and
                  one layer whole
 head             12 bytes a target and token of the vocabulary, at most ``train.head_budget_mib``
-start            4 N + 4 N / R: every rank has the whole model before it keeps its part, and again at the end
+ends             on several ranks, 4 N / R and the largest matrix whole in float32, while the first rank hands out the
+                 parts; when they are trained, 4 N / R and the whole model on the first rank, b N
 ===============  ======================================================================================
 
 Operations a token (Kaplan et al., 2020, with attention): 6 a weight of a layer's matrices, 6 a weight of the head
@@ -64,6 +65,11 @@ class Shapes:
     vocabulary: int
 
     @property
+    def n_largest(self) -> int:
+        """Weights of the largest matrix: the embeddings, or a layer's feed-forward part."""
+        return self.hidden * max(self.vocabulary, self.feed_forward)
+
+    @property
     def n_outside(self) -> int:
         """Weights outside of the layers, and the layers' norms: what ranks do not bring together layer by layer."""
         return self.n_parameters - self.n_layers * self.n_matrices
@@ -99,17 +105,17 @@ class Memory:
     copies: float
     activations: float
     head: float
-    start: float
+    ends: float
 
     @property
     def step(self) -> float:
-        """All but the start."""
+        """All but the ends."""
         return self.weights + self.gradients + self.optimiser + self.copies + self.activations + self.head
 
     @property
     def peak(self) -> float:
         """The most at any time, with what the allocator adds."""
-        return max(self.step, self.start) * ALLOCATOR
+        return max(self.step, self.ends) * ALLOCATOR
 
 
 def count_trained(shapes: Shapes, train: TrainConfig, model: PreTrainedModel) -> int:
@@ -144,6 +150,9 @@ def estimate_memory(shapes: Shapes, n_trained: int, train: TrainConfig, n_ranks:
     copies = 2.0 * shapes.n_parameters if is_half else 0.0
     if n_ranks > 1:
         copies = width * shapes.n_matrices * (3 if is_full else 2) + 4 * shapes.n_outside * (2 if is_full else 1)
+    ends = 4.0 * n_all
+    if n_ranks > 1:
+        ends = 4.0 * n_all / n_ranks + max(4.0 * shapes.n_largest, float(width * n_all))
     head = BYTES_A_LOGIT * tokens * shapes.vocabulary
     return Memory(
         weights=4 * n_all / n_ranks,
@@ -152,7 +161,7 @@ def estimate_memory(shapes: Shapes, n_trained: int, train: TrainConfig, n_ranks:
         copies=float(copies),
         activations=float(tokens * kept),
         head=float(min(head, train.head_budget_mib * 2**20)),
-        start=4.0 * n_all * (1 + 1 / n_ranks) if n_ranks > 1 else 4.0 * n_all,
+        ends=ends,
     )
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch.utils.checkpoint import checkpoint
 
 from causalmix.train.attention import Layout, attend
-from causalmix.train.flat import Flat
+from causalmix.train.branches import Branches, attend_branches
 from causalmix.train.kernels import Gate, RootMeanSquareNorm, Rotation, swap_halves
 
 if TYPE_CHECKING:
@@ -41,15 +41,33 @@ class Decoding:
     compile: bool = False
 
 
-def run_decoder(model: PreTrainedModel, flat: Flat, layout: Layout, how: Decoding | None = None) -> torch.Tensor:
+class Tokens(Protocol):
+    """What is read of a batch: a :class:`~causalmix.train.flat.Flat`, or the tokens of branches."""
+
+    @property
+    def input_ids(self) -> torch.Tensor:
+        """Tokens, end to end."""
+
+    @property
+    def position_ids(self) -> torch.Tensor:
+        """Their places in their documents."""
+
+    @property
+    def where(self) -> torch.Tensor:
+        """Those whose states are asked for, rising."""
+
+
+def run_decoder(
+    model: PreTrainedModel, flat: Tokens, layout: Layout | Branches, how: Decoding | None = None
+) -> torch.Tensor:
     """Run all layers and the last norm.
 
     Parameters
     ----------
     model : PreTrainedModel
         Of a family that :func:`~causalmix.train.pretrained.check_family` lets through.
-    flat : Flat
-    layout : Layout
+    flat : Tokens
+    layout : Layout or Branches
         Of the same batch.
     how : Decoding, optional
 
@@ -70,9 +88,11 @@ def run_decoder(model: PreTrainedModel, flat: Flat, layout: Layout, how: Decodin
             rows = checkpoint(run, layer, rows, angles, layout, use_reentrant=False)
         else:
             rows = finish(layer, rows, mix(layer, rows, angles, layout))
-    mixed = mix(last, rows, angles, layout)
-    rows = finish(last, rows.index_select(0, flat.where), mixed.index_select(0, flat.where))
-    return norm(decoder.norm, rows)
+    if isinstance(layout, Branches) and layout.last is not None:
+        mixed = mix(last, rows, angles, layout.last, flat.where)
+    else:
+        mixed = mix(last, rows, angles, layout).index_select(0, flat.where)
+    return norm(decoder.norm, finish(last, rows.index_select(0, flat.where), mixed))
 
 
 def find_angles(model: PreTrainedModel, rows: torch.Tensor, position_ids: torch.Tensor, longest: int) -> Angles:
@@ -90,16 +110,22 @@ def find_angles(model: PreTrainedModel, rows: torch.Tensor, position_ids: torch.
     return wide[0], wide[1]
 
 
-def mix_tokens(layer: Any, rows: torch.Tensor, angles: Angles, layout: Layout) -> torch.Tensor:
-    """Run a layer's attention, up to its output projection; shape (n_tokens, heads * size)."""
+def mix_tokens(
+    layer: Any, rows: torch.Tensor, angles: Angles, layout: Layout | Branches, asked: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Run a layer's attention, up to its output projection; shape (n_tokens or n_asked, heads * size)."""
     attention = layer.self_attn
     inputs = norm(layer.input_layernorm, rows)
+    asking = inputs if asked is None else inputs.index_select(0, asked)
+    turned = angles if asked is None else (angles[0].index_select(0, asked), angles[1].index_select(0, asked))
     shape = (len(rows), -1, attention.head_dim)
-    query, key = attention.q_proj(inputs).view(shape), attention.k_proj(inputs).view(shape)
-    value = attention.v_proj(inputs).view(shape)
+    query = attention.q_proj(asking).view(len(asking), -1, attention.head_dim)
+    key, value = attention.k_proj(inputs).view(shape), attention.v_proj(inputs).view(shape)
     if hasattr(attention, "q_norm"):  # Qwen3
         query, key = norm(attention.q_norm, query), norm(attention.k_norm, key)
-    query, key = rotate(query, angles).to(value.dtype), rotate(key, angles).to(value.dtype)
+    query, key = rotate(query, turned).to(value.dtype), rotate(key, angles).to(value.dtype)
+    if isinstance(layout, Branches):
+        return attend_branches(query, key, value, layout, attention.scaling)
     return attend(query, key, value, layout, attention.scaling)
 
 
@@ -136,7 +162,7 @@ def compile_part(function: Callable[..., torch.Tensor]) -> Callable[..., torch.T
 
 
 def _join(mix: Callable[..., torch.Tensor], finish: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    def run(layer: Any, rows: torch.Tensor, angles: Angles, layout: Layout) -> torch.Tensor:
+    def run(layer: Any, rows: torch.Tensor, angles: Angles, layout: Layout | Branches) -> torch.Tensor:
         return finish(layer, rows, mix(layer, rows, angles, layout))
 
     return run

@@ -50,15 +50,23 @@ class Flat:
 
 def flatten(batch: Batch) -> Flat:
     """Leave out of a batch on the CPU what no loss depends on."""
-    return flatten_rows(batch.input_ids.numpy(), batch.position_ids.numpy(), batch.labels.numpy())
+    arrays = (part.numpy() for part in (batch.input_ids, batch.position_ids, batch.labels, batch.boundaries))
+    return flatten_rows(*arrays)
 
 
-def flatten_rows(input_ids: NDArray[np.int64], position_ids: NDArray[np.int64], labels: NDArray[np.int64]) -> Flat:
+def flatten_rows(
+    input_ids: NDArray[np.int64],
+    position_ids: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    boundaries: NDArray[np.int32],
+) -> Flat:
     """Flatten packed rows, see :class:`~causalmix.train.reader.Batch` for their rules.
 
     Parameters
     ----------
     input_ids, position_ids, labels : ndarray of int64, shape (rows, length)
+    boundaries : ndarray of int32, shape (segments + 1,)
+        Where documents and paddings start in the rows end to end, and where the last one ends.
 
     Returns
     -------
@@ -66,21 +74,21 @@ def flatten_rows(input_ids: NDArray[np.int64], position_ids: NDArray[np.int64], 
         Labels and documents in row order.
     """
     flat_labels = labels.ravel()
-    starts = np.flatnonzero(position_ids.ravel() == 0)
+    starts = boundaries[:-1].astype(np.int64)
     where = np.flatnonzero(flat_labels >= 0)
     owners = np.searchsorted(starts, where, side="right") - 1
     stops = starts.copy()
     stops[owners] = where + 1  # the last of a document's labels stays
     kept = stops > starts
     lengths = (stops - starts)[kept]
-    boundaries = np.concatenate([[0], np.cumsum(lengths)])
-    shifts = starts[kept] - boundaries[:-1]
-    index = np.arange(boundaries[-1]) + np.repeat(shifts, lengths)
+    laid_out = np.concatenate([[0], np.cumsum(lengths)])
+    shifts = starts[kept] - laid_out[:-1]
+    index = np.arange(laid_out[-1]) + np.repeat(shifts, lengths)
     places = where - shifts[np.cumsum(kept)[owners] - 1]
     return Flat(
         input_ids=torch.from_numpy(input_ids.ravel()[index]),
         position_ids=torch.from_numpy(position_ids.ravel()[index]),
-        boundaries=torch.from_numpy(boundaries.astype(np.int32)),
+        boundaries=torch.from_numpy(laid_out.astype(np.int32)),
         lengths=lengths,
         where=torch.from_numpy(places),
         targets=torch.from_numpy(flat_labels[where]),

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from causalmix.config import TrainConfig
 from causalmix.errors import StoppedEarlyError
 from causalmix.train.checkpoint import CheckpointWriter, load_checkpoint, take_snapshot
-from causalmix.train.checks import check_documents, check_settings, identify
+from causalmix.train.checks import check_documents, check_ranks, check_settings, identify_together
 from causalmix.train.engine import make_engine
 from causalmix.train.feed import Feed
 from causalmix.train.forward import Prepared
@@ -30,7 +30,7 @@ from causalmix.train.ranks import find_ranks
 from causalmix.train.reader import Batch, BatchReader
 from causalmix.train.result import TrainResult, summarise
 from causalmix.train.schedule import learning_rate
-from causalmix.train.sharding import call, join, restore_model, shard_model
+from causalmix.train.sharding import call, is_outline, join, restore_model, shard_model
 from causalmix.train.shards import load_shards, save_shards
 from causalmix.train.steps import PlannedSteps, Step, Steps
 from causalmix.train.tokens import TokenStore
@@ -54,11 +54,13 @@ def train(
     trace_path: Path | None = None,
     should_stop: Callable[[], bool] | None = None,
     online: Online | None = None,
+    kept: NDArray[np.int64] | None = None,
 ) -> TrainResult:
     """Train a model in place on documents of a store.
 
     Where this process has joined others (:func:`~causalmix.train.ranks.join_ranks`), all of them call with the same
-    arguments and train the model together; each has all of it in the end.
+    arguments and train the model together. Those beside the first may bring an outline of it, on torch's meta device;
+    the others have all of it in the end.
 
     Parameters
     ----------
@@ -87,6 +89,8 @@ def train(
         Asked after every step but the last; True ends the training there, with a checkpoint where one can be.
     online : Online, optional
         Choose domains as the training goes; ``doc_ids`` are then the documents that may be drawn, each once.
+    kept : ndarray of int64, optional
+        What :func:`~causalmix.train.checks.check_documents` has made of ``doc_ids``, where it was asked before.
 
     Returns
     -------
@@ -95,21 +99,23 @@ def train(
     Raises
     ------
     TrainError
-        For documents without target tokens, a loss or gradient that is not finite (naming the documents),
-        a checkpoint that is damaged or of another training.
+        For documents without target tokens, fewer documents than ranks, a loss or gradient that is not finite (naming
+        the documents), a checkpoint that is damaged or of another training.
     StoppedEarlyError
         Where ``should_stop`` said so.
     """
     began = time.perf_counter()
     check_settings(cfg, getattr(model.config, "max_position_embeddings", cfg.max_length), n_steps)
-    kept = check_documents(store, doc_ids, cfg)
+    kept = check_documents(store, doc_ids, cfg) if kept is None else kept
+    ranks, lengths = find_ranks(), store.lengths()
+    check_ranks(len(kept), ranks.size)
     engine = make_engine(cfg, model.dtype)
     dtype = model.dtype
-    model.to(device=engine.device, dtype=torch.float32 if engine.is_half else None).train()
-    adapted = add_lora(model, cfg.lora, seed) if cfg.lora.rank > 0 else None
+    if ranks.size == 1:  # otherwise it never is whole on a device while it trains
+        model.to(device=engine.device, dtype=torch.float32 if engine.is_half else None)
+    adapted = add_lora(model.train(), cfg.lora, seed) if cfg.lora.rank > 0 else None
 
     # -- data: every step's rows known before the first step, or chosen as it goes
-    ranks, lengths = find_ranks(), store.lengths()
     if online is None:
         steps: Steps = PlannedSteps(lengths[kept], kept, cfg, seed, n_steps, ranks)
     else:
@@ -126,9 +132,11 @@ def train(
     vocab_size = model.get_output_embeddings().weight.shape[0]
     identity = ""
     if checkpoint_dir is not None or ranks.size > 1:
-        identity = identify(model, store, doc_ids, cfg, seed, steps.describe())
-    ranks.check_same(identity)
-    parts = shard_model(model, ranks, is_half=engine.is_half)
+        identity = identify_together(
+            *(ranks, model, store, doc_ids, cfg, seed, steps.describe()),
+            dtype=torch.float32 if engine.is_half else None,
+        )
+    parts = shard_model(model, ranks, engine.device, is_half=engine.is_half)
 
     # -- optimiser, and what an interrupted training left
     parameters = {name: p for name, p in parts.named_parameters() if p.requires_grad}
@@ -206,10 +214,11 @@ def train(
         ledger.read()
 
     optimizer.state.clear()  # the model is about to take more room
-    restore_model(parts, model)
-    if adapted is not None:
+    restore_model(parts, model, dtype if adapted is None else None)
+    if adapted is not None and not is_outline(model):
         merge_lora(adapted)
-    model.to(dtype=dtype).eval()
+    if not is_outline(model):
+        model.to(device=engine.device, dtype=dtype).eval()
     return summarise(ledger, steps, lengths, doc_ids, cfg, n_kept=len(kept), device_s=time.perf_counter() - began)
 
 

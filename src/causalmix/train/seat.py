@@ -38,7 +38,8 @@ class Seat:
         self.at, self.training, self.engine = at, training, engine
         self.cfg, self.model = training.cfg, training.model
         check_settings(self.cfg, getattr(self.model.config, "max_position_embeddings", self.cfg.max_length))
-        self.kept = check_documents(training.store, training.doc_ids, self.cfg)
+        kept = training.kept
+        self.kept = check_documents(training.store, training.doc_ids, self.cfg) if kept is None else kept
         self.dtype = self.model.dtype
         self.model.to(dtype=torch.float32 if engine.is_half else None).train()
         self.adapted = add_lora(self.model, self.cfg.lora, training.seed) if self.cfg.lora.rank > 0 else None

@@ -34,6 +34,7 @@ class Training:
     trace_path: Path | None = None
     should_stop: Callable[[], bool] | None = None
     online: Online | None = None
+    kept: NDArray[np.int64] | None = None
 
     def train_alone(self) -> TrainResult:
         """Train as the only one."""

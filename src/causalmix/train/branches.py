@@ -1,0 +1,132 @@
+"""Attention where documents share how they begin: each token is computed once, and sees its own document's path.
+
+A question with four answers is one trunk and four branches. Queries are a branch's own tokens; keys are the whole path
+from the first token on, gathered branch by branch. For evaluation: nothing here has a gradient of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import scaled_dot_product_attention
+
+Integers = NDArray[np.int64]
+
+SHORT = 32  # queries and keys up to so many are computed together: below it a call costs more than padding
+AT_ONCE = 2**26  # pairs of a query and a key a call: what the mask takes in bytes
+
+
+@dataclass(frozen=True)
+class Group:
+    """Branches of like size.
+
+    Attributes
+    ----------
+    rows : Tensor of int64, shape (n, n_queries)
+        Rows of the queries, each branch's filled up with any.
+    keys : Tensor of int64, shape (n, n_keys)
+        Tokens of each path, filled up with any after its end.
+    places : Tensor of int64, shape (n, 1, n_queries, 1) or None
+        Position of each query: it sees as many keys and its own. None where every query is a key too, in order.
+    """
+
+    rows: torch.Tensor
+    keys: torch.Tensor
+    places: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Branches:
+    """What attention needs to know of a batch.
+
+    Attributes
+    ----------
+    groups : tuple of Group
+    scatter : Tensor of int64, shape (n_rows,)
+        Query -> its place in the groups' results end to end.
+    longest : int
+        Tokens of the longest path.
+    last : Branches or None
+        The same for the last layer, whose queries are the labelled tokens alone.
+    """
+
+    groups: tuple[Group, ...]
+    scatter: torch.Tensor
+    longest: int
+    last: Branches | None = None
+
+
+def group_branches(counts: Integers, positions: Integers, paths: Sequence[Integers], device: torch.device) -> Branches:
+    """Group branches by their numbers of queries and keys.
+
+    Parameters
+    ----------
+    counts : ndarray of int64, shape (n_branches,)
+        Queries of each; those of the first stand first.
+    positions : ndarray of int64, shape (n_queries,)
+        Place of each query in its path.
+    paths : sequence of ndarray of int64
+        Tokens from the first one to the branch's last.
+    device : device
+        Of the result.
+    """
+    starts = np.cumsum(counts) - counts
+    lengths = np.array([len(path) for path in paths])
+    ends = np.cumsum(lengths)
+    laid_out = np.concatenate(list(paths))
+    scatter = np.empty(len(positions), dtype=np.int64)
+    groups: list[Group] = []
+    at = 0
+    for chosen in _split_alike(counts, lengths):
+        within = np.minimum(np.arange(counts[chosen].max()), counts[chosen, None] - 1)
+        rows = starts[chosen, None] + within
+        along = np.minimum(np.arange(lengths[chosen].max()), lengths[chosen, None] - 1)
+        keys = laid_out[(ends - lengths)[chosen, None] + along]
+        scatter[rows] = at + np.arange(len(chosen))[:, None] * rows.shape[1] + within
+        at += rows.size
+        is_whole = bool((counts[chosen] == lengths[chosen]).all())
+        places = None if is_whole else torch.from_numpy(positions[rows])[:, None, :, None].to(device)
+        groups.append(Group(torch.from_numpy(rows).to(device), torch.from_numpy(keys).to(device), places))
+    return Branches(tuple(groups), torch.from_numpy(scatter).to(device), int(lengths.max()))
+
+
+def attend_branches(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Branches, scale: float
+) -> torch.Tensor:
+    """Attend along paths; shapes as in :func:`~causalmix.train.attention.attend`."""
+    is_cpu = query.device.type == "cpu"
+    n_copies = 1 if is_cpu else query.shape[1] // key.shape[1]  # a GPU's kernel for masks wants a key a head
+    outputs = []
+    for group in layout.groups:
+        queries = _take(query, group.rows, 1)
+        keys, values = _take(key, group.keys, n_copies), _take(value, group.keys, n_copies)
+        mask = None
+        if group.places is not None:
+            mask = torch.arange(group.keys.shape[1], device=query.device) <= group.places
+        out = scaled_dot_product_attention(
+            queries, keys, values, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=is_cpu
+        )
+        outputs.append(out.transpose(1, 2).flatten(0, 1).flatten(1))
+    return torch.cat(outputs).index_select(0, layout.scatter)
+
+
+def _take(rows: torch.Tensor, index: torch.Tensor, n_copies: int) -> torch.Tensor:
+    taken = rows.index_select(0, index.flatten()).unflatten(0, index.shape).transpose(1, 2)
+    return taken if n_copies == 1 else taken.repeat_interleave(n_copies, dim=1)
+
+
+def _split_alike(counts: Integers, lengths: Integers) -> list[Integers]:
+    """Split the branches that have queries by powers of two, and so that no group's mask is too large."""
+    classes = [np.ceil(np.log2(np.maximum(sizes, SHORT))).astype(np.int64) for sizes in (counts, lengths)]
+    kinds = classes[0] * 100 + classes[1] * 2 + (counts == lengths) * (lengths > SHORT)
+    split = []
+    for kind in np.unique(kinds[counts > 0]):
+        chosen = np.flatnonzero((kinds == kind) & (counts > 0))
+        pairs = int(counts[chosen].max()) * int(lengths[chosen].max())
+        size = max(1, AT_ONCE // pairs)
+        split += [chosen[start : start + size] for start in range(0, len(chosen), size)]
+    return split
