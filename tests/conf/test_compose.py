@@ -17,6 +17,7 @@ from causalmix.entry import (
     explain_hydra_error,
     find_cause,
     known_keys,
+    name_program,
     refuse_sweep_without_multirun,
     sort_flags,
     suggest_key,
@@ -282,6 +283,9 @@ def test_a_range_without_m_says_what_to_type() -> None:
         refuse_sweep_without_multirun(["mixture=dirichlet", "seed=range(512)"])
     with pytest.raises(ConfigError, match="model=tiny,small asks for several runs"):
         refuse_sweep_without_multirun(["model=tiny,small"])
+    with pytest.raises(ConfigError, match=r"python -m analysis -m 'policy=equal,natural'"):
+        refuse_sweep_without_multirun(["policy=equal,natural"], name_program(str(ROOT / "analysis/__main__.py")))
+    assert name_program("launch.py") == "python launch.py"
 
 
 @pytest.mark.parametrize(
