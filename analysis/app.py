@@ -8,16 +8,14 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 
-from analysis.checks.run import check_allowed
 from analysis.estimators.fit import FAMILIES
-from analysis.extrapolate import answer_target
+from analysis.extrapolate import answer_target, check_targets
 from analysis.fitted import fit_table
-from analysis.policies.propose import check_kind
 from analysis.result import Analysis
 from analysis.roles import Roles
-from analysis.target import read_mapping
-from causalmix.config import AnalysisConfig, TargetConfig
-from causalmix.errors import ConfigError, name_some, nearest_name
+from analysis.settings import check_folder, check_settings, read_targets
+from causalmix.config import AnalysisConfig
+from causalmix.errors import AnalysisError, ConfigError
 from causalmix.files import write_json
 from causalmix.table.runs import RunsTable, load_runs
 from causalmix.table.sources import ALLOWED
@@ -55,6 +53,7 @@ def analyse_table(cfg: AnalysisConfig, runs: RunsTable, *, progress: bool = True
         The arrays that were fitted.
     """
     check_settings(cfg)
+    check_targets(cfg, runs, {"": cfg.target})
     table = fit_table(cfg, runs)
     return answer_target(table, progress=progress), table.roles
 
@@ -69,37 +68,16 @@ def run(cfg: AnalysisConfig, *, progress: bool = True) -> list[tuple[Analysis, d
     """
     cfg, runs = load_inputs(cfg)
     check_settings(cfg)
+    check_folder(Path(cfg.output_dir))
     targets = read_targets(cfg)
-    table = fit_table(cfg, runs)
+    check_targets(cfg, runs, targets)
+    table = fit_table(cfg, runs, list(targets.values()))
     answers = []
     for name, target in targets.items():
         analysis = answer_target(table, target, progress=progress)
         folder = dataclasses.replace(cfg, output_dir=str(Path(cfg.output_dir) / name))
         answers.append((analysis, write_answer(analysis, table.roles, folder)))
     return answers
-
-
-def read_targets(cfg: AnalysisConfig) -> dict[str, TargetConfig]:
-    """Return the targets by folder: those of ``targets``, each on top of ``target``, or ``target`` alone.
-
-    Raises
-    ------
-    ConfigError
-        A name that is no folder's, or a key that a target does not have.
-    """
-    if not cfg.targets:
-        return {"": cfg.target}
-    targets = {}
-    for name, changes in read_mapping(cfg.targets, "targets").items():
-        if not name.replace("_", "").replace("-", "").replace(".", "").isalnum() or name.startswith("."):
-            raise ConfigError(f"targets: '{name}' names a folder: letters, digits, '_', '-' and '.' are allowed.")
-        allowed = [item.name for item in dataclasses.fields(TargetConfig)]
-        unknown = [key for key in read_mapping(changes, f"targets.{name}") if key not in allowed]
-        if unknown:
-            named = name_some(f"'{key}'{nearest_name(key, allowed)}" for key in unknown)
-            raise ConfigError(f"targets.{name}: no key {named}; allowed: {', '.join(allowed)}.")
-        targets[name] = dataclasses.replace(cfg.target, **changes)
-    return targets
 
 
 def write_answer(analysis: Analysis, roles: Roles, cfg: AnalysisConfig) -> dict[str, Path]:
@@ -117,29 +95,26 @@ def write_answer(analysis: Analysis, roles: Roles, cfg: AnalysisConfig) -> dict[
 
 
 def load_inputs(cfg: AnalysisConfig) -> tuple[AnalysisConfig, RunsTable]:
-    """Make the config plain and load the runs table that it names."""
-    if OmegaConf.is_config(cfg):
-        cfg = cast(AnalysisConfig, OmegaConf.to_object(cast(Any, cfg)))
-    if not cfg.runs:
-        raise ConfigError(f"runs=... is missing: {ALLOWED}.")
-    kind = cfg.estimator.kind
-    needs_state = kind not in FAMILIES or FAMILIES[kind].uses_state
-    return cfg, load_runs(cfg.runs, needs_state=needs_state)
-
-
-def check_settings(cfg: AnalysisConfig) -> None:
-    """Refuse what is wrong with a config whatever the runs are.
+    """Make the config plain and load the runs table that it names.
 
     Raises
     ------
     ConfigError
-        A check that does not exist, a confidence out of range.
+        No table named.
+    TableError
+        One that cannot be read.
     AnalysisError
-        An unknown policy or baseline.
+        One without the state that the estimator reads.
     """
-    check_allowed(cfg.allow_failed_checks)
-    check_kind(cfg.policy.kind, "policy.kind")
-    for name in cfg.baselines:
-        check_kind(name, "baselines")
-    if not 0.5 <= cfg.confidence < 1:
-        raise ConfigError(f"confidence={cfg.confidence}: from .5 to below 1, for example .95.")
+    if OmegaConf.is_config(cfg):
+        cfg = cast(AnalysisConfig, OmegaConf.to_object(cast(Any, cfg)))
+    if not cfg.runs:
+        raise ConfigError(f"runs=... is missing: {ALLOWED}.")
+    runs = load_runs(cfg.runs, needs_state=False)
+    kind = cfg.estimator.kind
+    if not runs.features and (kind not in FAMILIES or FAMILIES[kind].uses_state):
+        raise AnalysisError(
+            f"runs={cfg.runs}: no column state.<feature>, which estimator={cfg.estimator.name} reads. A sweep measures "
+            "the state of each run's pool; for a table without, take estimator=no_covariates."
+        )
+    return cfg, runs

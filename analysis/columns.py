@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.mappings import is_number, read_mapping
 from causalmix.config import EstimatorConfig, OutcomeConfig
 from causalmix.errors import AnalysisError, name_some, nearest_name
 
@@ -117,18 +118,16 @@ def read_outcomes(
 def _weigh_outcomes(
     frame: pd.DataFrame, abilities: Sequence[str], run_ids: tuple[str, ...], given: object
 ) -> tuple[tuple[str, ...], Floats, Floats]:
-    if not isinstance(given, Mapping):
-        raise AnalysisError(f"outcome.weights={given!r}: a mapping {{ability: weight}} is wanted.")
-    weights = {str(name): value for name, value in given.items()}
-    wrong = [f"{name}={value!r}" for name, value in weights.items() if not isinstance(value, (int, float))]
+    weights = read_mapping(given, "outcome.weights")
+    wrong = [f"{name}={value!r}" for name, value in weights.items() if not is_number(value)]
     if wrong:
-        raise AnalysisError(f"outcome.weights: {name_some(wrong)}; weights are numbers.")
+        raise AnalysisError(f"outcome.weights: {name_some(wrong)}; weights are finite numbers.")
     unknown = [name for name in weights if f"outcome.{name}" not in frame]
     if unknown:
         named = name_some(f"'{name}'{nearest_name(name, abilities)}" for name in unknown)
         raise AnalysisError(f"outcome.weights: no outcome {named}; the table has {name_some(abilities)}.")
     numbers = np.array(list(weights.values()), dtype=np.float64)
-    if not np.all(np.isfinite(numbers)) or np.any(numbers < 0) or numbers.sum() <= 0:
+    if np.any(numbers < 0) or numbers.sum() <= 0:
         raise AnalysisError(f"outcome.weights={weights}: weights are finite, >= 0 and not all zero.")
     names = tuple(weights)
     values = read_numbers(frame, [f"outcome.{name}" for name in names], run_ids, "outcomes")

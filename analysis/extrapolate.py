@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,10 @@ from analysis.limits import read_constraints
 from analysis.policies.proposal import Proposal
 from analysis.policies.propose import baseline_config, propose
 from analysis.result import GIVEN, MOVE_DELTA, WITHHELD, Analysis, Answer
-from analysis.roles import Roles, select_cohort
+from analysis.roles import Roles, assign_roles, select_cohort
 from analysis.target import Target, build_target
 from causalmix.config import AnalysisConfig, PolicyConfig, TargetConfig
-from causalmix.errors import AnalysisError
+from causalmix.errors import AnalysisError, CausalMixError
 from causalmix.mixture.allocate import allocate
 from causalmix.table.runs import RunsTable
 
@@ -56,14 +57,39 @@ def answer_target(
         Show a bar on a terminal, while the refits behind the spread are made for the first answer.
     """
     cfg = dataclasses.replace(table.cfg, target=target or table.cfg.target, policy=policy or table.cfg.policy)
-    goal = _find_target(cfg, table.runs, table.roles)
+    goal = find_target(cfg, table.runs, table.roles)
     proposal = propose(table.fitted.effects, table.roles, goal, cfg.policy)
     evidence = Evidence(table.roles, table.runs.frame, cfg, goal, table.fitted, table.predicted, proposal.weights)
     late = run_checks(evidence, before_fit=False, refitted=table.refitted)
     return _assemble(table, cfg, goal, proposal, [*table.early, *late], progress)
 
 
-def _find_target(cfg: AnalysisConfig, runs: RunsTable, roles: Roles) -> Target:
+def check_targets(cfg: AnalysisConfig, runs: RunsTable, targets: Mapping[str, TargetConfig]) -> None:
+    """Refuse targets that cannot be answered, all of them and before anything is fitted.
+
+    Where ``estimator=auto`` has still to choose the state that effects depend on, a state that is incomplete is
+    found later.
+
+    Raises
+    ------
+    AnalysisError
+        With the name of each such target where there are several.
+    """
+    estimator = cfg.estimator
+    if estimator.kind == "auto":
+        estimator = dataclasses.replace(estimator, kind="no_covariates")
+    roles, faults = assign_roles(runs, cfg.cohort, estimator, cfg.outcome), []
+    for name, target in targets.items():
+        try:
+            find_target(dataclasses.replace(cfg, target=target), runs, roles)
+        except CausalMixError as error:
+            faults.append(f"targets.{name}: {error}" if name else str(error))
+    if faults:
+        raise AnalysisError(" ".join(faults))
+
+
+def find_target(cfg: AnalysisConfig, runs: RunsTable, roles: Roles) -> Target:
+    """Return the target of a config, constraints included."""
     frame = runs.frame
     # Other cohorts may have sizes of their own (perturbation, confirmation).
     fitted = select_cohort(frame, cfg.cohort)

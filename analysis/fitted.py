@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -17,8 +18,8 @@ from analysis.estimators.effects import Effects
 from analysis.estimators.fit import FAMILIES, Fitted, check_estimator, fit_effects, lighten, predict_out_of_fold
 from analysis.estimators.select import Selection, select_estimator
 from analysis.roles import Roles, assign_roles
-from analysis.target import list_known_states
-from causalmix.config import AnalysisConfig
+from analysis.target_state import list_known_states
+from causalmix.config import AnalysisConfig, TargetConfig
 from causalmix.table.runs import RunsTable
 
 Floats = NDArray[np.float64]
@@ -89,8 +90,15 @@ class FittedTable:
             return list(tqdm(fits, total=cfg.n_refits, desc="half-sample refits", disable=hidden, leave=False))
 
 
-def fit_table(cfg: AnalysisConfig, runs: RunsTable) -> FittedTable:
+def fit_table(cfg: AnalysisConfig, runs: RunsTable, targets: Sequence[TargetConfig] = ()) -> FittedTable:
     """Assign the roles of the columns, check the table, choose the estimator where it is ``auto``, and fit.
+
+    Parameters
+    ----------
+    cfg : AnalysisConfig
+    runs : RunsTable
+    targets : sequence of TargetConfig
+        What will be asked, where it is more than ``cfg.target``: ``auto`` takes a state that all of them have.
 
     Raises
     ------
@@ -99,7 +107,7 @@ def fit_table(cfg: AnalysisConfig, runs: RunsTable) -> FittedTable:
     """
     selection = None
     if cfg.estimator.kind == "auto":
-        known = list_known_states(cfg.target, list_states(runs.frame))
+        known = list_known_states(targets or [cfg.target], list_states(runs.frame))
         selection = select_estimator(runs, cfg.cohort, cfg.estimator, cfg.outcome, cfg.seed, known)
         cfg = dataclasses.replace(cfg, estimator=selection.chosen)
     roles = assign_roles(runs, cfg.cohort, cfg.estimator, cfg.outcome)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.mappings import is_number, parse_text
 from analysis.roles import Roles
 from causalmix.config import OutcomeConfig
 from causalmix.errors import AnalysisError, MixtureError, name_some, nearest_name
@@ -68,15 +69,16 @@ def read_constraints(cfg: OutcomeConfig, roles: Roles) -> dict[str, float]:
             f"outcome.constraints: the fit has one outcome, {names[0]}, and a constraint needs its ability fitted on "
             "its own: outcome.name=avg_dev, estimator.per_outcome=true, and outcome.<ability> columns in the table."
         )
-    if cfg.weights and isinstance(cfg.constraints, Mapping):
-        left_out = [str(name) for name in cfg.constraints if str(name) not in names]
+    constraints = parse_text(cfg.constraints)
+    if cfg.weights and isinstance(constraints, Mapping):
+        left_out = [str(name) for name in constraints if str(name) not in names]
         if left_out:
             extra = ", ".join(f"{name}: 0" for name in left_out)
             raise AnalysisError(
                 f"outcome.constraints: {name_some(left_out)} is not among the fitted outcomes ({name_some(names)}); "
                 f"add it to outcome.weights with a weight of 0 ({extra}) if the table has it."
             )
-    return _read_numbers(cfg.constraints, "outcome.constraints", names, "ability")
+    return _read_numbers(constraints, "outcome.constraints", names, "ability")
 
 
 def _name_limits(floors: object, caps: object) -> list[tuple[str, object]]:
@@ -85,6 +87,7 @@ def _name_limits(floors: object, caps: object) -> list[tuple[str, object]]:
 
 def _read_numbers(given: object, key: str, allowed: Sequence[str], what: str) -> dict[str, float]:
     """Read ``{name: number}``; names and numbers that cannot be are all named."""
+    given = parse_text(given)
     if given is None or (isinstance(given, Mapping) and not given):
         return {}
     if not isinstance(given, Mapping):
@@ -94,14 +97,10 @@ def _read_numbers(given: object, key: str, allowed: Sequence[str], what: str) ->
     if unknown:
         offenders = name_some(f"'{name}'{nearest_name(name, allowed)}" for name in unknown)
         raise AnalysisError(f"{key}: unknown {what} {offenders}; allowed: {name_some(allowed, 50)}.")
-    wrong = [f"{name}={value!r}" for name, value in named.items() if not _is_number(value)]
+    wrong = [f"{name}={value!r}" for name, value in named.items() if not is_number(value)]
     if wrong:
         raise AnalysisError(f"{key}: {name_some(wrong)}; finite numbers are wanted.")
     return {name: float(value) for name, value in named.items()}
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _require_mixture(box: Box, floor: Floats, cap: Floats) -> None:

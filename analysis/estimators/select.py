@@ -115,7 +115,7 @@ def select_estimator(
         losses[name] = (residuals.outcomes @ roles.outcome_weights - predicted) ** 2
         configs[name] = dataclasses.replace(own, name=name)
     if not losses:
-        raise AnalysisError(f"estimator=auto: no family fits this table: {name_some(left_out)}")
+        raise AnalysisError(f"estimator=auto: no family fits this table, run more of the sweep: {name_some(left_out)}")
     candidates = compare_losses(losses)
     chosen = next(c for c in candidates if c.behind <= c.behind_se)
     # The trial runs judge effects alone; intervals are the user's choice again.

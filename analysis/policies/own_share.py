@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from analysis.estimators.effects import Effects
+from analysis.mappings import read_mapping
 from analysis.policies.plain import fit_to_box
 from analysis.policies.proposal import Proposal
 from analysis.roles import Roles
-from analysis.target import Target, read_mapping
+from analysis.target import Target
 from causalmix.config import PolicyConfig
 from causalmix.errors import AnalysisError, name_some, nearest_name
 

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.estimators.effects import Effects
+from analysis.mappings import read_mapping
 from analysis.policies.proposal import Proposal
 from analysis.roles import Roles
-from analysis.target import Target, read_mapping
+from analysis.target import Target
 from causalmix.config import PolicyConfig
 from causalmix.errors import AnalysisError
 from causalmix.mixture.simplex import project_to_box, validate_weights

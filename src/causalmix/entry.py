@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from hydra._internal.hydra import Hydra
@@ -35,6 +36,13 @@ TYPES = {
 }
 """What OmegaConf says of a value of the wrong type, and what the key takes."""
 
+_GRAMMAR = ("no viable alternative", "mismatched input", "extraneous input", "LexerNoViableAlt", "token recognition")
+_HOW_TO_QUOTE = (
+    "Put quotes around an override that holds spaces, commas or braces: 'target.state={hes: .1, hes.math: .2}'. Where "
+    "a value holds letters or signs that Hydra does not read, it takes quotes of its own inside: "
+    "'target.caps=\"{C#: .2}\"'."
+)
+
 
 def run_command(application: Callable[[], Any], arguments: Sequence[str]) -> int:
     """Run a Hydra application; a user's mistake ends as one message and exit status 2.
@@ -52,12 +60,13 @@ def run_command(application: Callable[[], Any], arguments: Sequence[str]) -> int
         Exit status: 0, or 2 for an error that the user can mend.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to us; we print them
-    given = ["as_json=true" if text == "--json" else quote_wandb(text) for text in arguments[1:]]
+    sweeps = bool(set(MULTIRUN) & set(arguments))
+    given = ["as_json=true" if text == "--json" else quote_runs(text, sweeps=sweeps) for text in arguments[1:]]
     sys.argv = [*arguments[:1], *sort_flags(given)]
-    if set(MULTIRUN) & set(arguments):  # get_mode composes the whole config to ask what the flag has answered
+    if sweeps:  # get_mode composes the whole config to ask what the flag has answered
         Hydra.get_mode = lambda *given, **named: None  # type: ignore[method-assign]
     try:
-        refuse_sweep_without_multirun(given)
+        refuse_sweep_without_multirun(given, name_program(arguments[0]))
         with end_with_reader():
             application()
     except CausalMixError as error:
@@ -101,9 +110,25 @@ def sort_flags(arguments: Sequence[str]) -> list[str]:
     return sorted(arguments, key=lambda text: text not in MULTIRUN)
 
 
-def quote_wandb(text: str) -> str:
-    """Put quotes around ``runs=wandb:team/project?group=sweep``: Hydra's grammar has no second equals sign."""
-    return re.sub(r"^(\+{0,2}runs=)(wandb:[^'\"]*)$", r"\1'\2'", text)
+def quote_runs(text: str, *, sweeps: bool) -> str:
+    """Put quotes around a ``runs=`` that Hydra's grammar would not take as one value.
+
+    That is ``wandb:team/project?group=sweep``, a path with an equals sign and, where nothing is swept, several
+    sources joined by commas.
+    """
+    marks = "=" if sweeps else "=,"
+    value = rf"wandb:[^'\"]*|[^'\"({{\[$]*[{marks}][^'\"(]*"
+    return re.sub(rf"^(\+{{0,2}}runs=)({value})$", r"\1'\2'", text)
+
+
+def name_program(path: str) -> str:
+    """Return what was typed to start the program at ``path``: ``python launch.py``, ``python -m analysis``."""
+    if Path(path).name != "__main__.py":
+        return f"python {Path(path).name}"
+    names, folder = [], Path(path).parent
+    while (folder / "__init__.py").exists():
+        names, folder = [folder.name, *names], folder.parent
+    return f"python -m {'.'.join(names)}"
 
 
 def end_with_message(task: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -120,7 +145,7 @@ def end_with_message(task: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return ended
 
 
-def refuse_sweep_without_multirun(arguments: Sequence[str]) -> None:
+def refuse_sweep_without_multirun(arguments: Sequence[str], program: str = "python launch.py") -> None:
     """Say what to type where ``seed=range(512)`` came without ``-m``.
 
     Raises
@@ -139,7 +164,7 @@ def refuse_sweep_without_multirun(arguments: Sequence[str]) -> None:
     if swept:
         raise ConfigError(
             f"{', '.join(swept)} asks for several runs, but -m was not given: one run takes one value. "
-            f"For a sweep type: python launch.py -m {' '.join(repr(text) for text in candidates)}"
+            f"For a sweep type: {program} -m {' '.join(repr(text) for text in candidates)}"
         )
 
 
@@ -158,6 +183,8 @@ def find_cause(error: BaseException) -> BaseException:
 def explain_hydra_error(message: str, cause: str) -> str:
     """Add the nearest right name to Hydra's word about an unknown key or group option."""
     text = message if cause in message else f"{message}\n{cause}"
+    if any(sign in text for sign in _GRAMMAR):
+        return f"{first_line(text)}\n{_HOW_TO_QUOTE}"
     option = re.search(
         r"Could not find '([^'/]+)/([^']+)'\s+Available options in '[^']+':\s+((?:\S+\s+)+?)Config", text
     )

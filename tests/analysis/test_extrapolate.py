@@ -6,13 +6,15 @@ import json
 import numpy as np
 import pytest
 
-from analysis.app import read_targets, run
+from analysis.app import run
 from analysis.calls import answer_settings, find_policy_weights
 from analysis.estimators.fit import FAMILIES
 from analysis.extrapolate import answer_target
 from analysis.fitted import fit_table
+from analysis.settings import read_targets
+from analysis.target_state import list_known_states
 from causalmix.config import PolicyConfig, TargetConfig
-from causalmix.errors import ConfigError
+from causalmix.errors import AnalysisError, ConfigError
 from tests.analysis.synthetic import DOMAINS, FEATURES, make_config, make_frame, make_runs
 
 NAMES = [f"{f}.{d}" for f in FEATURES for d in DOMAINS]
@@ -69,11 +71,42 @@ def test_one_command_answers_several_targets(tmp_path):
     [
         ({"../up": {"state": HERE}}, r"'\.\./up' names a folder"),
         ({"a": {"stat": HERE}}, r"targets\.a: no key 'stat' \(did you mean 'state'\?\)"),
+        ({"a": {"n_samples": "800K"}}, r"targets\.a: Value '800K' .*\(n_samples\)"),
+        ({"a": {"floor": "low"}}, r"targets\.a: Value 'low' .*\(floor\)"),
     ],
 )
 def test_wrong_targets_are_named(targets, message):
     with pytest.raises(ConfigError, match=message):
         read_targets(make_config(targets=targets))
+
+
+def test_every_target_that_cannot_be_answered_is_named_before_the_fit(tmp_path, monkeypatch):
+    import analysis.app
+
+    monkeypatch.setattr(analysis.app, "fit_table", lambda *given: pytest.fail("nothing may be fitted"))
+    path = tmp_path / "runs.csv"
+    make_frame(60).to_csv(path, index=False)
+    targets = {"a": {"state": HERE}, "b": {"caps": {"maths": 0.1}}, "c": {"state": {"hess": 1.0}}}
+    for estimator in ("auto", "own_state"):
+        cfg = make_config(estimator, runs=str(path), output_dir=str(tmp_path / "out"), targets=targets)
+        with pytest.raises(AnalysisError, match=r"targets\.b: .*did you mean 'math'.*targets\.c: .*did you mean 'hes'"):
+            run(cfg, progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_auto_takes_a_state_that_every_target_has():
+    names = ["hes", "hes.math", "hes.code"]
+    with_domains = TargetConfig(state={"hes": 0.1, "hes.math": 0.2, "hes.code": 0.0})
+    assert list_known_states([TargetConfig()], names) is None
+    assert list_known_states([TargetConfig(), with_domains], names) == names
+    assert list_known_states([with_domains, TargetConfig(state={"hes": 0.3})], names) == ["hes"]
+
+
+def test_an_output_folder_that_cannot_be_is_said_before_the_fit(tmp_path):
+    make_frame(60).to_csv(tmp_path / "runs.csv", index=False)
+    cfg = make_config(runs=str(tmp_path / "runs.csv"), output_dir=str(tmp_path / "runs.csv" / "out"))
+    with pytest.raises(ConfigError, match=r"output_dir=.*runs\.csv is no folder"):
+        run(cfg, progress=False)
 
 
 def test_answers_of_one_table_share_one_fit(tmp_path, monkeypatch):

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from analysis.app import analyse_table
 from analysis.estimators.fit import check_estimator
+from analysis.mappings import read_mapping
 from analysis.roles import assign_roles
 from causalmix.config import EstimatorConfig, OutcomeConfig, TargetConfig
 from causalmix.errors import AnalysisError, CausalMixError, ConfigError
@@ -165,14 +168,21 @@ def test_few_and_many_domains(n_domains):
     [
         ({"state": {"hes": 0.1}}, r"target\.state: the fit also reads hes\.code.*estimator\.state=pool"),
         ({"state": {"hess.math": 0.1}}, r"unknown 'hess\.math' \(did you mean 'hes\.math'\?\)"),
-        ({"state": {"hes": {"math": "low"}}}, r"hes\.math must be finite numbers"),
+        ({"state": {"hes": {"math": "low"}}}, r"hes\.math='low'; finite numbers are wanted"),
+        ({"state": {"hes.math": True}}, r"hes\.math=True; finite numbers are wanted"),
         ({"state": 3}, r"target\.state=3: a mapping is wanted"),
         ({"state_file": "nowhere.json"}, r"target\.state_file=nowhere\.json: no such file"),
         ({"available": {"math": 10}}, r"no count for 'code'"),
         ({"available": dict.fromkeys(DOMAINS, 1.5)}, r"counts of documents are wanted"),
         ({"reference": "same"}, r"target\.reference=same"),
         ({"reference": "fixed"}, r"needs target\.reference_weights"),
-        ({"n_samples": 10_000, "available": dict.fromkeys(DOMAINS, 10)}, r"more than 4 repeats|too few"),
+        (
+            {"n_samples": 10_000, "available": dict.fromkeys(DOMAINS, 10)},
+            r"Lower target\.n_samples or raise target",
+        ),
+        ({"n_samples": 0}, r"n_samples=0: a run needs at least one document"),
+        ({"floor": 0.5}, r"target\.floor=null takes 0\.02"),
+        ({"caps": "{C#: .2}"}, r"target\.caps: unknown domain 'C#'"),
     ],
 )
 def test_a_target_that_cannot_be_answered_says_why(target, message):
@@ -188,3 +198,26 @@ def test_unknown_checks_policies_and_runs_are_refused():
         analyse_table(make_config(baselines=["equall"]), runs)
     with pytest.raises(ConfigError, match=r"confidence=95"):
         analyse_table(make_config(confidence=95), runs)
+
+
+def test_a_number_out_of_range_is_named():
+    runs = make_runs(make_frame(60))
+    for changes, message in [
+        ({"seed": -1}, r"seed=-1 \(at least 0\)"),
+        ({"n_refits": -1, "n_threads": 0}, r"n_refits=-1 \(at least 0\), n_threads=0 \(at least 1\)"),
+        ({"estimator": EstimatorConfig("own_state", "own_state", log_offset=-1)}, r"estimator\.log_offset=-1"),
+        (
+            {"estimator": EstimatorConfig("f", "causal_forest", max_samples=0.9)},
+            r"max_samples=0\.9: above 0",
+        ),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            analyse_table(dataclasses.replace(make_config(), **changes), runs)
+
+
+def test_a_mapping_may_be_given_as_text():
+    text = "{math: .1, 'code, hard': .2}"
+    assert read_mapping(text, "target.caps") == {"math": 0.1, "code, hard": 0.2}
+    for wrong in ("{math: ", "math", "[1]"):
+        with pytest.raises(AnalysisError, match="a mapping is wanted"):
+            read_mapping(wrong, "target.caps")

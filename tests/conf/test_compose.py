@@ -17,6 +17,7 @@ from causalmix.entry import (
     explain_hydra_error,
     find_cause,
     known_keys,
+    name_program,
     refuse_sweep_without_multirun,
     sort_flags,
     suggest_key,
@@ -101,7 +102,10 @@ def test_a_mapping_is_given_whole(given: str, path: tuple[str, ...], value: Any)
     ("given", "said"),
     [
         ("pool.candidate.tau={math: 3}", "Value 3 (int) is incompatible"),
-        ("pool.candidate.tou.math=1", "unknown key 'pool.candidate.tou.math' (did you mean something in 'pool.candidate.tau'?)"),
+        (
+            "pool.candidate.tou.math=1",
+            "unknown key 'pool.candidate.tou.math' (did you mean something in 'pool.candidate.tau'?)",
+        ),
         ("train={n_sample: 3}", "unknown key 'train.n_sample' (did you mean 'train.n_samples'?)"),
         ("evaluate.dov={a: [b]}", "unknown key 'evaluate.dov' (did you mean 'evaluate.dev'?)"),
     ],
@@ -323,6 +327,9 @@ def test_a_range_without_m_says_what_to_type() -> None:
         refuse_sweep_without_multirun(["mixture=dirichlet", "seed=range(512)"])
     with pytest.raises(ConfigError, match="model=tiny,small asks for several runs"):
         refuse_sweep_without_multirun(["model=tiny,small"])
+    with pytest.raises(ConfigError, match=r"python -m analysis -m 'policy=equal,natural'"):
+        refuse_sweep_without_multirun(["policy=equal,natural"], name_program(str(ROOT / "analysis/__main__.py")))
+    assert name_program("launch.py") == "python launch.py"
 
 
 @pytest.mark.parametrize(

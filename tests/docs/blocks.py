@@ -65,7 +65,11 @@ def list_calls(block: Block, folder: Path) -> list[list[str]]:
     calls.write_bytes(b"")
     environment = {"PATH": f"{here}{os.pathsep}{os.environ['PATH']}", "CALLS": str(calls)}
     ended = subprocess.run(
-        ["bash", "-uo" if block.says("run") is not None else "-euo", "pipefail", "-c", block.text], cwd=here, env=environment, capture_output=True, text=True
+        ["bash", "-uo" if block.says("run") is not None else "-euo", "pipefail", "-c", block.text],
+        cwd=here,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert ended.returncode == 0 or block.says("run") is not None, f"{block.name}: {ended.stderr}"
     words = calls.read_bytes().decode().split("\0")[:-1]

@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from causalmix.config import register_schemas, resolve
-from causalmix.entry import MULTIRUN, quote_wandb, refuse_sweep_without_multirun, sort_flags
+from causalmix.entry import MULTIRUN, quote_runs, refuse_sweep_without_multirun, sort_flags
 from causalmix.sweep.points import to_config
 from tests.docs.blocks import ROOT
 
@@ -102,7 +102,7 @@ def check_command(words: list[str], own_conf: Path) -> None:
 
 def compose_settings(name: str, words: list[str], own_conf: Path) -> dict[str, Any]:
     """Compose the first point of what is asked for, with the files that the pages tell a reader to write."""
-    given = [quote_wandb(word) for word in words]
+    given = [quote_runs(word, sweeps=bool({*MULTIRUN} & {*words})) for word in words]
     refuse_sweep_without_multirun(given)
     overrides = OverridesParser.create().parse_overrides([w for w in sort_flags(given) if w not in MULTIRUN])
     texts = [

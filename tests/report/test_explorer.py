@@ -96,7 +96,9 @@ def draw_sliders(page, rng):
 
 def list_choices(has_level):
     """Every policy in every region; without their level effects name no mixture by themselves."""
-    return [("a", name) for name in REGIONS if has_level or name not in ("off", "box")] + [("s", name) for name in REGIONS]
+    return [("a", name) for name in REGIONS if has_level or name not in ("off", "box")] + [
+        ("s", name) for name in REGIONS
+    ]
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,12 @@ def test_a_state_may_be_missing_where_none_is_used(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "missing columns: run_id"),
+        (b"", "cannot be read as CSV (it is empty)"),
+        (b"run_id;mixture.a;state.hes;outcome.avg_dev\nr1;1,0;.2;3\n", "its columns stand between ';'"),
+        (b"run_id\tmixture.a\tstate.hes\nr1\t1.0\t.2\n", r"its columns stand between '\t'"),
+        ("run_id,mixture.a".encode("utf-16"), "It is UTF-16"),
+        (b"PAR1\xff\xfe", "It is a Parquet file: name it .parquet."),
+        (b"run_id,status\nr1,failed\nr2,preempted\n", "not one complete run among 2: r1: failed, r2: preempted"),
         (
             b"run_id,mixture.a,state.hes,outcome.avg_dev\nr1,1.0,.2\n",
             "the header has 4 columns, but not line 2 (3)",
@@ -217,9 +222,11 @@ def test_hostile_csv_files(tmp_path, content, message):
 
 def test_hostile_paths(tmp_path):
     (tmp_path / "runs.parquet").write_bytes(b"PAR1 not really")
+    (tmp_path / "text.parquet").write_bytes(b"run_id,mixture.a\n")
     (tmp_path / "runs.pkl").write_bytes(b"")
     for source, message in [
         (tmp_path / "runs.parquet", "cannot be read as PARQUET"),
+        (tmp_path / "text.parquet", "It looks like text: name it .csv"),
         (tmp_path / "runs.pkl", "ends in .csv or .parquet"),
         (tmp_path / "none.csv", "no such file or folder"),
         (tmp_path, "no folder 'runs'"),
@@ -230,6 +237,12 @@ def test_hostile_paths(tmp_path):
         assert message in str(caught.value)
     with pytest.raises(TableError, match=r"written as \.csv or \.parquet, not '\.xlsx'"):
         write_table(make_frame(), tmp_path / "runs.xlsx")
+
+
+def test_an_ending_in_capitals_is_read(tmp_path):
+    path = tmp_path / "RUNS.CSV"
+    make_frame().to_csv(path, index=False)
+    assert len(load_runs(path).frame) == len(make_frame())
 
 
 def test_tables_that_measure_different_things_are_not_joined(tmp_path):

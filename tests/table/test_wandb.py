@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from causalmix.cli import app
-from causalmix.entry import quote_wandb
+from causalmix.entry import quote_runs
 from causalmix.errors import TableError
 from causalmix.table import sources
 from causalmix.table.compare import compare_tables
@@ -273,10 +273,22 @@ def test_hydra_takes_a_query_as_it_is_typed() -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     parser = OverridesParser.create()
-    for typed in ("runs=wandb:team/p?group=a&cohort=b", "runs=wandb:team/p,wandb:team/q?group=a"):
-        assert parser.parse_override(quote_wandb(typed)).value() == typed.removeprefix("runs=")
-    for other in ("runs='wandb:team/p?group=a'", "runs=outputs/x", "policy=equal"):
-        assert quote_wandb(other) == other
+    typed_so = (
+        "runs=wandb:team/p?group=a&cohort=b",
+        "runs=wandb:team/p,wandb:team/q?group=a",
+        "runs=a.csv,b.csv",
+        "runs=k=3/runs.csv",
+    )
+    for typed in typed_so:
+        assert parser.parse_override(quote_runs(typed, sweeps=False)).value() == typed.removeprefix("runs=")
+    for other in (
+        "runs='wandb:team/p?group=a'",
+        "runs=outputs/x",
+        "policy=equal",
+        "runs=a.csv,b.csv",
+        "runs=choice(a,b)",
+    ):
+        assert quote_runs(other, sweeps=True) == other
 
 
 def test_the_analysis_takes_a_query_from_the_command_line() -> None:

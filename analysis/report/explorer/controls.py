@@ -40,7 +40,11 @@ def list_controls(content: Mapping[str, Any]) -> dict[str, Any]:
         "regions": [(name, _REGIONS[name]) for name in content["regions"]],
         "radii": [
             ("rho", "radius, nats", make_slider(content["rho"], 0.01, max(2.0, 2 * content["rho"]), 0.01)),
-            ("aitchison", "radius, log-ratios", make_slider(content["aitchison"], 0.05, 2 * content["aitchison"], 0.05)),
+            (
+                "aitchison",
+                "radius, log-ratios",
+                make_slider(content["aitchison"], 0.05, 2 * content["aitchison"], 0.05),
+            ),
             ("l2", "radius, shares", make_slider(content["l2"], 0.005, max(1.0, content["l2"]), 0.005)),
         ],
         "groups": [{"title": _title(name), "sliders": sliders} for name, sliders in groups.items()],

@@ -93,17 +93,34 @@ def _gather(source: str, runs: list[WandbRun], known: bool) -> Read:
 
 def _read_file(path: Path, known: bool) -> Read:
     readers: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": _read_csv, ".parquet": _read_parquet}
-    if path.suffix not in readers:
+    ending = path.suffix.lower()
+    if ending not in readers:
         raise TableError(f"{path}: a runs table ends in .csv or .parquet, or is {ALLOWED}.")
     try:
-        frame = readers[path.suffix](path)
+        frame = readers[ending](path)
     except (OSError, ValueError, csv.Error) as error:  # Arrow raises a ValueError for a damaged file
-        raise TableError(f"{path}: cannot be read as {path.suffix[1:].upper()} ({error}).") from error
+        raise TableError(f"{path}: cannot be read as {ending[1:].upper()} ({error}).{_guess(path, ending)}") from error
     columns = [str(name) for name in frame.columns]
     doubled = sorted({name for name in columns if columns.count(name) > 1})
     if doubled:
         raise TableError(f"{path}: columns that stand there twice: {name_some(doubled)}. Keep one of each.")
-    return _gather(str(path), read_page(frame), known) if is_page(frame) else _leave_out_unfinished(frame)
+    return _gather(str(path), read_page(frame), known) if is_page(frame) else _leave_out_unfinished(frame, path)
+
+
+def _guess(path: Path, ending: str) -> str:
+    """Say what a file that cannot be read looks like by its first bytes."""
+    try:
+        with path.open("rb") as handle:
+            start = handle.read(4)
+    except OSError:
+        return ""
+    if ending == ".csv" and start == b"PAR1":
+        return " It is a Parquet file: name it .parquet."
+    if ending == ".csv" and start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return " It is UTF-16, as spreadsheets save 'Unicode text': save it as CSV in UTF-8."
+    if ending == ".parquet" and start != b"PAR1" and start.isascii():
+        return " It looks like text: name it .csv if it is one."
+    return ""
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -116,16 +133,23 @@ def _read_csv(path: Path) -> pd.DataFrame:
         reader = csv.reader(handle, strict=True)
         header = next(reader, [])
         rows = [(reader.line_num, row) for row in reader if row]
+    if not header:
+        raise ValueError("it is empty")
+    other = [mark for mark in (";", "\t", "|") if header[0].count(mark) > 1]
+    if len(header) == 1 and other:
+        raise ValueError(f"its columns stand between {other[0]!r}: save it with commas between, and '.' in numbers")
     torn = [f"line {line} ({len(row)})" for line, row in rows if len(row) != len(header)]
     if torn:
         raise ValueError(f"the header has {len(header)} columns, but not {name_some(torn)}")
     return pd.DataFrame([row for _, row in rows], columns=pd.Index(header, dtype=object), dtype=object)
 
 
-def _leave_out_unfinished(frame: pd.DataFrame) -> Read:
+def _leave_out_unfinished(frame: pd.DataFrame, path: Path) -> Read:
     if "status" not in frame.columns or "run_id" not in frame.columns:
         return Read(frame)
     unfinished = (frame["status"].astype(str) != "complete").to_numpy()
     left_out = frame.loc[unfinished, ["run_id", "status"]].astype(str)
     problems = [f"{run_id}: {status or 'no status'}" for run_id, status in left_out.itertuples(index=False)]
+    if unfinished.any() and unfinished.all():
+        raise TableError(f"{path}: not one complete run among {len(frame)}: {name_some(problems, 5)}.")
     return Read(frame[~unfinished], problems)
