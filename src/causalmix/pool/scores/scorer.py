@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +72,7 @@ def bucket_by_length(
         start += len(batch)
 
 
-def pad_right(rows: Sequence[NDArray[np.int64]], pad: int) -> NDArray[np.int64]:
+def pad_right(rows: Sequence[NDArray[np.integer[Any]]], pad: int) -> NDArray[np.int64]:
     """Stack rows of unequal length, padded at the end; shape (n_rows, longest)."""
     padded = np.full((len(rows), max(len(row) for row in rows)), pad, dtype=np.int64)
     for at, row in enumerate(rows):
