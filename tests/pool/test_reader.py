@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from causalmix.pool.scorers import load_panel
 from causalmix.pool.scores import reader as readers
 from causalmix.pool.scores.language_model import HIGH_ENTROPY_QUANTILE, sum_high_entropies
-from causalmix.pool.scores.reader import TextReader
+from causalmix.pool.scores.reader import TextReader, read_texts
 from causalmix.pool.store import Pool
 from tests.pool.conftest import tiny_config
 
@@ -35,15 +35,19 @@ def test_the_first_token_of_the_output_is_found_in_any_text(tokenizer: Any, text
     assert reading.first == np.searchsorted(begins, start, side="left")
 
 
-def test_long_texts_are_encoded_a_few_at_a_time(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = [f"text {at} " * (at % 7) for at in range(40)]
-    starts = [0] * len(texts)
-    whole = TextReader(tokenizer).read(texts, starts)
-    monkeypatch.setattr(readers, "CHARACTERS", 100)
-    assert [len(batch) for batch in readers._cut(["x" * 60] * 3)] == [1, 1, 1]
-    assert [len(batch) for batch in readers._cut(["x" * 40, "x" * 60, "x"])] == [2, 1]
-    cut = TextReader(tokenizer).read(texts, starts)
-    assert [reading.ids.tolist() for reading in cut] == [reading.ids.tolist() for reading in whole]
+def test_long_texts_are_encoded_a_few_at_a_time_and_in_pieces(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["", *(f"text {at}, 12 of  them.\n " * (at % 7) for at in range(40)), "x" * 300]
+    starts = [len(text) // 2 for text in texts]
+    whole = list(read_texts(tokenizer, texts, starts))
+    monkeypatch.setattr(readers, "CHARACTERS", 80)
+    assert [len(batch) for batch in readers._batch(["x" * 60] * 3)] == [1, 1, 1]
+    assert [len(batch) for batch in readers._batch(["x" * 40, "x" * 40, "x"])] == [2, 1]
+    assert max(len(piece) for text in texts for piece in readers._cut(text)) == 80
+    assert any(len(list(readers._cut(text))) > 1 for text in texts[:-1])
+    cut = list(read_texts(tokenizer, texts, starts))
+    for a, b in zip(cut[:-1], whole[:-1]):  # but for what has no space to be cut at
+        assert (a.ids.tolist(), a.first) == (b.ids.tolist(), b.first)
+    assert tokenizer.decode(cut[-1].ids) == texts[-1]
 
 
 def test_what_was_read_last_is_kept_and_nothing_else(tokenizer: Any) -> None:
@@ -63,5 +67,6 @@ def test_high_entropies_are_those_above_numpys_quantile(values: list[float]) -> 
 
 def test_scorers_of_one_tokenizer_read_a_text_once(pool: Pool) -> None:
     panel = load_panel(tiny_config(), pool.path)
-    assert panel.language_model and panel.style
+    assert panel.language_model
+    assert panel.style
     assert panel.language_model.reader is panel.style.reader
