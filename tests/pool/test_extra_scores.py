@@ -74,7 +74,7 @@ def test_a_score_reads_the_part_it_is_told() -> None:
         ({"x": {"kind": "nowhere:make"}}, r"there is no module nowhere to import; put its folder on PYTHONPATH"),
         ({"x": {"kind": "json:make"}}, r"json has no function 'make'"),
         ({"x": {"kind": "builtins:list"}}, r"no module builtins|returned no function"),
-        ({"x": {"kind": "given", "path": "no.jsonl", "column": "s"}}, r"path=no.jsonl of given scores is no file"),
+        ({"x": {"kind": "given", "path": "no.jsonl", "column": "s"}}, r"extra.x: path=no.jsonl: no such file"),
     ],
 )
 def test_what_cannot_be_made_is_named(extra: Any, said: str) -> None:
@@ -196,9 +196,12 @@ def test_given_scores_that_do_not_fit_are_named(write_lines: LINES) -> None:
     with pytest.raises(PoolError) as caught:
         GivenScores(str(path), "s").check(["a", "b", "c", "d"])
     message = str(caught.value)
-    assert "2 documents without a score (c, d)" in message
-    assert "1 ids that stand there twice (b)" in message
-    assert "1 ids that are not the pool's (z)" in message
+    assert "no scores for 2 documents (c, d)" in message
+    assert "1 ids twice (b at s.jsonl:3)" in message
+    assert "scores for 1 other ids (z at s.jsonl:4)" in message
+    GivenScores(str(write_lines("t.jsonl", [{"id": "a", "s": 1}, {"id": "z", "s": 0}])), "s").check(
+        ["a"], knows_more=True
+    )
 
 
 def test_given_scores_of_another_pool_stop_before_anything_is_made(write_lines: LINES, tmp_path: Path) -> None:
@@ -206,7 +209,7 @@ def test_given_scores_of_another_pool_stop_before_anything_is_made(write_lines: 
     cfg.scores.extra = {
         "x": {"kind": "given", "path": str(write_lines("s.jsonl", [{"id": "z", "s": 0}])), "column": "s"}
     }
-    with pytest.raises(PoolError, match=r"400 documents without a score \(.*; 1 ids that are not the pool's \(z\)"):
+    with pytest.raises(PoolError, match=r"extra.x: .*no scores for 400 documents \(.*; scores for 1 other ids \(z"):
         prepare(cfg, tmp_path, progress=False)
     (root,) = (tmp_path / "pools").iterdir()
     assert not (root / "tokenizer").exists()
@@ -215,21 +218,21 @@ def test_given_scores_of_another_pool_stop_before_anything_is_made(write_lines: 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", '"high"', "null", "true"])
 def test_given_scores_that_are_no_numbers_are_located(write_lines: LINES, value: str) -> None:
     path = write_lines("s.jsonl", [{"id": "a", "s": 1}, f'{{"id": "b", "s": {value}}}', '{"s": 3}'])
-    with pytest.raises(PoolError, match=r"2 rows without an id or a finite s: s.jsonl, line 2 .*, s.jsonl, line 3"):
+    with pytest.raises(PoolError, match=r"(?s)2 problems.*s.jsonl:2: score 's' is .*s.jsonl:3: no 'id'"):
         GivenScores(str(path), "s")
 
 
 def test_a_table_that_is_cut_short_is_refused(write_lines: LINES, tmp_path: Path) -> None:
     cut = write_lines("s.jsonl", ['{"id": "a", "s": 1}', '{"id": "b", '])
-    with pytest.raises(PoolError, match="is not whole JSON lines"):
+    with pytest.raises(PoolError, match=r"s.jsonl:2: not JSON \(.*at character 14"):
         GivenScores(str(cut), "s")
     whole = write_lines("t.jsonl.gz", [json.dumps({"id": str(at), "s": at}) for at in range(500)])
     whole.write_bytes(whole.read_bytes()[:-30])
-    with pytest.raises(PoolError, match="is not whole JSON lines"):
+    with pytest.raises(PoolError, match=r"t.jsonl.gz:\d+: the gzip stream is damaged or cut short"):
         GivenScores(str(whole), "s")
     broken = tmp_path / "s.parquet"
     broken.write_bytes(b"PAR1 and then nothing")
-    with pytest.raises(PoolError, match="cannot be read as Parquet"):
+    with pytest.raises(PoolError, match="not a whole Parquet file"):
         GivenScores(str(broken), "s")
 
 

@@ -149,7 +149,8 @@ class Encoder:
             Message(message.role, self.special.sub(lambda match: masks[match[0]], message.content))
             for message in messages
         ]
-        text, spans = render_spans(self.tokenizer, masked)
+        whole, spans = render_spans(self.tokenizer, masked)
+        text = whole[: self.characters]
         spelt = dict(zip(free, names))
         at = [0, *np.cumsum([len(spelt.get(character, character)) for character in text]).tolist()]
         ids: list[int] = []
@@ -164,10 +165,12 @@ class Encoder:
             ids.extend(encoding.ids)
             offsets.extend((at[start] + first, at[start] + last) for first, last in encoding.offsets)
         labels = mark_spans(
-            np.asarray(offsets, dtype=np.int64).reshape(-1, 2), [(at[start], at[stop]) for start, stop in spans]
+            np.asarray(offsets, dtype=np.int64).reshape(-1, 2),
+            [(at[start], at[min(stop, len(text))]) for start, stop in spans if start < len(text)],
         )
         tokens = np.array(ids[: self.max_length], dtype=np.int64)
-        return Encoded(tokens, labels[: self.max_length], len(ids) > self.max_length, is_literal=True)
+        is_truncated = len(text) < len(whole) or len(ids) > self.max_length
+        return Encoded(tokens, labels[: self.max_length], is_truncated, is_literal=True)
 
     def _encode_plain(self, text: str) -> Any:
         self.backend.encode_special_tokens = True

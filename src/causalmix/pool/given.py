@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from array import array
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,12 @@ from numpy.typing import NDArray
 from causalmix.config import ScoresConfig
 from causalmix.errors import PoolError, name_some, nearest_name
 from causalmix.files import read_json
-from causalmix.pool.documents import BadRecordError, Problems, parse_id, read_field
-from causalmix.pool.hashing import hash_ids
 from causalmix.pool.reading import documents_path
-from causalmix.pool.records import read_shard
 from causalmix.pool.scores import FEATURES, IN_DOCUMENTS
-from causalmix.pool.sources import SUFFIXES, cut_file, expand
+from causalmix.pool.scores.extra import make_scorers, read_entries
+from causalmix.pool.scores.given import GivenScores, ScoreTable, read_numbers
 from causalmix.pool.stage import SUMMARY
-from causalmix.pool.table import iterate_column
+from causalmix.pool.table import read_column
 
 SCORES_FILE = "given.npy"  # beside the documents, in their order
 
@@ -48,6 +44,11 @@ def name_features(cfg: ScoresConfig) -> tuple[str, ...]:
     return FEATURES
 
 
+def name_fields(cfg: ScoresConfig) -> list[str]:
+    """Say where each of the three scores stands."""
+    return [str(cfg.given_fields.get(feature, feature)) for feature in name_features(cfg)]
+
+
 def parse_scores(cfg: ScoresConfig, record: Mapping[str, Any]) -> list[float]:
     """Read the scores of one record, one a feature.
 
@@ -56,21 +57,36 @@ def parse_scores(cfg: ScoresConfig, record: Mapping[str, Any]) -> list[float]:
     BadRecordError
         Naming every score that is missing, null, NaN or no number.
     """
-    values, bad = [], []
-    for feature in name_features(cfg):
-        field = cfg.given_fields.get(feature, feature)
-        value = read_field(record, field)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            bad.append(f"'{field}' is {'missing or null' if value is None else repr(value)[:40]}")
-        else:
-            values.append(float(value))
-    if bad:
-        raise BadRecordError(f"score {name_some(bad)}; pool.scores.given needs a number for {', '.join(FEATURES)}")
-    return values
+    return read_numbers(record, name_fields(cfg))
+
+
+def check_given(scores: ScoresConfig, root: Path) -> None:
+    """Refuse tables of given scores that are not the pool's, one row a document, before anything is made of it.
+
+    Raises
+    ------
+    PoolError
+        Naming ids that are missing, doubled or foreign, and what is no number.
+    """
+    if scores.given:
+        load_given(scores, root)
+    given = {name: scores.extra[name] for name, (kind, _) in read_entries(scores.extra).items() if kind == "given"}
+    if not given:
+        return
+    ids = read_column(documents_path(root), "id")
+    for name, scorer in make_scorers(given).items():
+        assert isinstance(scorer, GivenScores)
+        try:
+            scorer.check(ids, knows_more=_left_some_out(root))
+        except PoolError as error:
+            raise PoolError(f"pool.scores.extra.{name}: {error}") from error
 
 
 def load_given(cfg: ScoresConfig, root: Path) -> NDArray[np.float64]:
     """Load given scores of all documents of a store that is being made, in its order; shape (n, F).
+
+    Scores of ids that no document has are refused, unless documents were left out when the pool was made (as
+    duplicates, by the domain map or by the subsample).
 
     Raises
     ------
@@ -80,54 +96,9 @@ def load_given(cfg: ScoresConfig, root: Path) -> NDArray[np.float64]:
     if cfg.given == IN_DOCUMENTS:
         scores: NDArray[np.float64] = np.load(root / "documents" / SCORES_FILE, allow_pickle=False)
         return scores
-    return join_table(cfg, root)
+    table = ScoreTable(str(cfg.given), name_fields(cfg), key="pool.scores.given")
+    return table.join(read_column(documents_path(root), "id"), knows_more=_left_some_out(root))
 
 
-def join_table(cfg: ScoresConfig, root: Path) -> NDArray[np.float64]:
-    """Join a table of scores to the documents by id, one to one.
-
-    Scores of ids that no document has are refused, unless documents were left out when the pool was made (as
-    duplicates, by the domain map or by the subsample).
-    """
-    documents = list(iterate_column(documents_path(root), "id"))
-    ids = hash_ids(documents)
-    names, places, scores = _read_table(cfg)
-    table = hash_ids(names)
-    order = np.argsort(table, kind="stable")
-    twice = order[1:][table[order][1:] == table[order][:-1]]
-    found = order[np.minimum(np.searchsorted(table[order], ids), len(order) - 1)]
-    lacking = np.flatnonzero(table[found] != ids)
-    known = np.isin(table, ids)
-    problems = [f"{len(twice)} ids twice ({name_some(places[at] for at in twice)})"] * bool(len(twice))
-    if len(lacking):
-        problems.append(f"no scores for {len(lacking)} documents ({name_some(documents[at] for at in lacking)})")
-    leaves_out = any(read_json(root / "documents" / SUMMARY)["left_out"].values())
-    others = np.flatnonzero(~known)
-    if len(others) and not leaves_out:
-        problems.append(f"scores for {len(others)} other ids ({name_some(places[at] for at in others)})")
-    if problems:
-        raise PoolError(f"pool.scores.given={cfg.given} does not fit the documents: {'; '.join(problems)}.")
-    return np.asarray(scores[found])
-
-
-def _read_table(cfg: ScoresConfig) -> tuple[list[str], list[str], NDArray[np.float64]]:
-    """Read ids, their places and their scores, shape (n, F); what is no number is named with its line."""
-    files = expand(str(cfg.given), "pool.scores.given", SUFFIXES["jsonl"] + SUFFIXES["parquet"])
-    names: list[str] = []
-    places: list[str] = []
-    values = array("d")
-    problems = Problems()
-    for shard in (shard for path in files for shard in cut_file(path)):
-        for line, record in read_shard(shard, problems):
-            try:
-                scores = parse_scores(cfg, record)
-                names.append(parse_id(record, f"{Path(shard.path).name}:{line}"))
-            except BadRecordError as problem:
-                problems.add(f"{shard.path}:{line}", problem)
-                continue
-            places.append(f"{names[-1]} at {Path(shard.path).name}:{line}")
-            values.extend(scores)
-    problems.raise_any(f"pool.scores.given={cfg.given}: scores that cannot be used")
-    if not names:
-        raise PoolError(f"pool.scores.given={cfg.given} holds no scores.")
-    return names, places, np.frombuffer(values, dtype=np.float64).reshape(len(names), -1)
+def _left_some_out(root: Path) -> bool:
+    return any(read_json(root / "documents" / SUMMARY)["left_out"].values())

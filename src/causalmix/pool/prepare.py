@@ -156,7 +156,7 @@ def _run_stages(
     *,
     with_scores: bool = True,
 ) -> dict[str, Summary]:
-    from causalmix.pool import scorers, scoring, stages, tokens
+    from causalmix.pool import given, scorers, scoring, stages, tokens
 
     done: dict[str, Summary] = {}
 
@@ -168,7 +168,7 @@ def _run_stages(
         return root / f".{name}.work"
 
     run("documents", lambda to: stages.build_documents(to, cfg, sources, work("documents"), progress=progress))
-    scoring.check_given(cfg.scores, root)
+    given.check_given(cfg.scores, root)
     run("tokenizer", lambda to: stages.build_tokenizer(to, cfg, root))
     run("tokens", lambda to: tokens.build_tokens(to, cfg, root, work("tokens"), progress=progress))
     run("reference_lm", lambda to: scorers.build_reference_lm(to, cfg, root, progress=progress))

@@ -106,12 +106,11 @@ def load_panel(cfg: PoolConfig, root: Path) -> Panel:
     lm_cfg, rater_cfg = cfg.scores.reference_lm, cfg.scores.rater
     if cfg.scores.scale_of:
         root, lm_cfg, rater_cfg = _borrow_scorers(cfg)
-    return Panel(
-        features,
-        _load_language_model(cfg.scores, lm_cfg, root) if needs_language_model(cfg.scores) else None,
-        _load_style(cfg.scores, rater_cfg, root) if needs_rater(cfg.scores) else None,
-        make_scorers(cfg.scores.extra),
-    )
+    language_model = _load_language_model(cfg.scores, lm_cfg, root) if needs_language_model(cfg.scores) else None
+    style = _load_style(cfg.scores, rater_cfg, root) if needs_rater(cfg.scores) else None
+    if language_model and style and language_model.reader.fingerprint == style.reader.fingerprint:
+        style.reader = language_model.reader  # one tokenizer: a text is tokenised once for both
+    return Panel(features, language_model, style, make_scorers(cfg.scores.extra))
 
 
 def _load_language_model(scores: ScoresConfig, cfg: ReferenceLMConfig, root: Path) -> LanguageModelScorer:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from causalmix.config import PoolConfig, ScoresConfig
+from causalmix.config import PoolConfig
 from causalmix.errors import PoolError
 from causalmix.files import fingerprint, read_json
 from causalmix.pool.given import load_given
@@ -18,8 +18,7 @@ from causalmix.pool.reading import (
 )
 from causalmix.pool.score_blocks import FOLDER, ScoreBlocks
 from causalmix.pool.score_work import Shard, score_shard
-from causalmix.pool.scores.extra import identify_scorers, list_features, make_scorers, read_entries
-from causalmix.pool.scores.given import GivenScores
+from causalmix.pool.scores.extra import identify_scorers, list_features
 from causalmix.pool.scores.normaliser import Normaliser, fit_normaliser
 from causalmix.pool.stage import SUMMARY, Summary
 from causalmix.pool.store import POOL_FILE
@@ -57,22 +56,6 @@ def build_scores(
     np.save(folder / "raw.npy", raw)
     n_truncated = truncated.get("normalized_loss", truncated.get("hes", 0))
     return {"normaliser": normaliser.as_dict(), "n_truncated": n_truncated, "truncated": truncated}
-
-
-def check_given(scores: ScoresConfig, root: Path) -> None:
-    """Refuse given scores that are not the pool's, one a document.
-
-    Raises
-    ------
-    PoolError
-        Naming ids that are missing, doubled or foreign.
-    """
-    given = {name for name, (kind, _) in read_entries(scores.extra).items() if kind == "given"}
-    if given:
-        ids = read_column(documents_path(root), "id")
-        for scorer in make_scorers({name: scores.extra[name] for name in given}).values():
-            assert isinstance(scorer, GivenScores)
-            scorer.check(ids)
 
 
 def read_scale(cfg: PoolConfig) -> Normaliser:

@@ -36,20 +36,13 @@ class Signer:
 
         check_settings(cfg)
         self.cfg = cfg
-        self.make = MinHash
-        self.permutations = MinHash(num_perm=cfg.num_perm, seed=cfg.seed).permutations
+        self.minhash: Any = MinHash(num_perm=cfg.num_perm, seed=cfg.seed, hashfunc=_same, scheme=SCHEME)
 
     def sign(self, texts: Iterable[str]) -> NDArray[np.uint32]:
         """Sign one document, given as its parts; shape (num_perm,)."""
-        minhash: Any = self.make(
-            num_perm=self.cfg.num_perm,
-            seed=self.cfg.seed,
-            hashfunc=_same,
-            permutations=self.permutations,
-            scheme=SCHEME,
-        )
-        minhash.update_batch(self.hash_shingles(texts))
-        values: NDArray[np.uint32] = minhash.hashvalues
+        self.minhash.clear()
+        self.minhash.update_batch(self.hash_shingles(texts).tolist())  # it takes them one by one: quicker off a list
+        values: NDArray[np.uint32] = self.minhash.hashvalues
         return values
 
     def hash_shingles(self, texts: Iterable[str]) -> NDArray[np.uint32]:

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from causalmix.config import RaterConfig
 from causalmix.errors import PoolError
-from causalmix.pool.scores.scorer import ScoredText, encode_texts, pad_right
+from causalmix.pool.scores.reader import read_texts
+from causalmix.pool.scores.scorer import ScoredText, pad_right
 from causalmix.pool.tokenizer import require_pinned
 
 if TYPE_CHECKING:
@@ -120,8 +121,9 @@ def train_rater(
         Pairs, steps, and the share of the last tenth of the training pairs it orders rightly.
     """
     model = _build_rater(cfg, vocab_size, int(tokenizer.pad_token_id))
-    flat = encode_texts(tokenizer, [text for pair in pairs for text in pair])
-    rows = [np.asarray(each.ids[-TRAIN_LENGTH:] or [tokenizer.eos_token_id], dtype=np.int64) for each in flat]
+    empty = np.array([tokenizer.eos_token_id])
+    readings = read_texts(tokenizer, [text for pair in pairs for text in pair])
+    rows = [reading.ids[-TRAIN_LENGTH:].copy() if len(reading.ids) else empty for reading in readings]
     n_held = max(1, len(pairs) // 10)
     n_train = len(pairs) - n_held
     rng = np.random.default_rng([cfg.seed, 1])
@@ -194,7 +196,7 @@ def _build_rater(cfg: RaterConfig, vocab_size: int, pad_id: int) -> PreTrainedMo
 
 
 def _score_gaps(
-    model: PreTrainedModel, rows: Sequence[NDArray[np.int64]], drawn: NDArray[Any], pad_id: int
+    model: PreTrainedModel, rows: Sequence[NDArray[np.integer[Any]]], drawn: NDArray[Any], pad_id: int
 ) -> torch.Tensor:
     batch = [rows[2 * at] for at in drawn] + [rows[2 * at + 1] for at in drawn]
     ids = torch.from_numpy(pad_right(batch, pad_id))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalmix.config import ModelConfig, ReferenceLMConfig, TrainConfig
-from causalmix.pool.scores.scorer import encode_texts
+from causalmix.pool.scores.reader import read_texts
 from causalmix.pool.tokenizer import require_pinned
 
 if TYPE_CHECKING:
@@ -42,9 +42,8 @@ def train_reference_lm(
     from causalmix.train.model import build_model
     from causalmix.train.tokens import TokenStore
 
-    ids = (np.array(encoding.ids, dtype=np.uint32) for encoding in encode_texts(tokenizer, texts))
-    rows = [row for row in ids if len(row) > 1]
-    tokens = np.concatenate([np.zeros(0, dtype=np.uint32), *rows])
+    rows = [reading.ids for reading in read_texts(tokenizer, texts) if len(reading.ids) > 1]
+    tokens = np.concatenate(rows).astype(np.uint32) if rows else np.zeros(0, dtype=np.uint32)
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
     store = TokenStore(tokens, np.ones(len(tokens), dtype=np.uint8), offsets)
     model_cfg = ModelConfig(

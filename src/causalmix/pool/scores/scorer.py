@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from tokenizers import Encoding
-    from transformers import PreTrainedTokenizerFast
-
-TEXTS_AT_ONCE = 256  # while they are tokenised: a text's encoding takes some hundred bytes a token
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +41,6 @@ class Scorer(Protocol):
         ...
 
 
-def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Iterator[Encoding]:
-    """Tokenise texts, some at a time, without special tokens: their encodings together would be larger than a model."""
-    for start in range(0, len(texts), TEXTS_AT_ONCE):
-        part = list(texts[start : start + TEXTS_AT_ONCE])
-        encodings = tokenizer(part, add_special_tokens=False, return_attention_mask=False).encodings
-        assert encodings is not None  # only a slow tokenizer has none, and those are refused when they are loaded
-        yield from encodings
-
-
 def bucket_by_length(
     lengths: NDArray[np.int64], batch_tokens: int, *, exact: bool = False
 ) -> Iterator[NDArray[np.int64]]:
@@ -87,7 +72,7 @@ def bucket_by_length(
         start += len(batch)
 
 
-def pad_right(rows: Sequence[NDArray[np.int64]], pad: int) -> NDArray[np.int64]:
+def pad_right(rows: Sequence[NDArray[np.integer[Any]]], pad: int) -> NDArray[np.int64]:
     """Stack rows of unequal length, padded at the end; shape (n_rows, longest)."""
     padded = np.full((len(rows), max(len(row) for row in rows)), pad, dtype=np.int64)
     for at, row in enumerate(rows):

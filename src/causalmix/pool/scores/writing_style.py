@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from causalmix.pool.scores.rater import STYLE_LOGIT
-from causalmix.pool.scores.scorer import ScoredText, bucket_by_length, encode_texts, pad_right
+from causalmix.pool.scores.reader import TextReader
+from causalmix.pool.scores.scorer import ScoredText, bucket_by_length, pad_right
 
 # Of a rater without a padding token: no token of a chunk is taken for padding, and a batch has one length.
 NO_PAD = -1
@@ -45,7 +46,7 @@ class WritingStyleScorer:
         batch_tokens: int,
     ) -> None:
         self.model = model.eval()
-        self.tokenizer = tokenizer
+        self.reader = TextReader(tokenizer)
         self.chunk_length = chunk_length
         self.batch_tokens = batch_tokens
         self.never_pads = model.config.pad_token_id is None or model.config.pad_token_id == NO_PAD
@@ -56,11 +57,11 @@ class WritingStyleScorer:
         """Score texts; shape (n_texts, 1). A text without tokens scores 0."""
         if not texts:
             return np.zeros((0, 1))
+        readings = self.reader.read([text.text for text in texts], [text.boundary for text in texts])
         chunks, owners = [], []
-        for at, encoding in enumerate(encode_texts(self.tokenizer, [text.text for text in texts])):
-            ids = np.asarray(encoding.ids, dtype=np.int64)
-            for start in range(0, len(ids), self.chunk_length):
-                chunks.append(ids[start : start + self.chunk_length])
+        for at, reading in enumerate(readings):
+            for start in range(0, len(reading.ids), self.chunk_length):
+                chunks.append(reading.ids[start : start + self.chunk_length])
                 owners.append(at)
         sizes = np.array([len(chunk) for chunk in chunks], dtype=np.int64)
         logits = np.zeros(len(chunks))
@@ -71,7 +72,7 @@ class WritingStyleScorer:
         return np.asarray(total / np.maximum(weight, 1))[:, None]
 
     @torch.inference_mode()
-    def _rate(self, chunks: list[NDArray[np.int64]]) -> NDArray[np.float64]:
+    def _rate(self, chunks: list[NDArray[np.int32]]) -> NDArray[np.float64]:
         device, pad = self.model.device, max(0, int(self.model.config.pad_token_id))
         ids = torch.from_numpy(pad_right(chunks, pad)).to(device)
         mask = torch.from_numpy(pad_right([np.ones(len(chunk), dtype=np.int64) for chunk in chunks], 0)).to(device)
