@@ -13,8 +13,8 @@ _POLICIES = {
     "s": "CausalMix-S: the mean of the best of {n:,} mixtures",
 }
 _REGIONS = {
-    "off": "none",
-    "box": "floors and caps",
+    "off": "none, as published",
+    "box": "no radius (S then looks around A)",
     "kl": "KL of the mixture from the reference",
     "reverse_kl": "KL of the reference from the mixture",
     "aitchison": "distance of log-ratios",
