@@ -24,7 +24,7 @@ def fill_start(folder: Path) -> None:
 
 
 def fill_policies(folder: Path) -> None:
-    make_frame(96, features=("hes",)).to_csv(folder / "runs.csv", index=False)
+    make_frame(96).to_csv(folder / "runs.csv", index=False)
 
 
 def fill_compare(folder: Path) -> None:
@@ -43,7 +43,7 @@ def fill_compare(folder: Path) -> None:
     confirmed = folder / "outputs" / "studies" / "demo" / "confirmation.csv"
     confirmed.parent.mkdir(parents=True)
     pd.DataFrame(study, columns=["arm", "target", "size", "seed", "outcome", "unseen"]).to_csv(confirmed, index=False)
-    for name, arm in (("a", "causalmix_a"), ("b", "equal")):
+    for name, arm in (("a", "causalmix_a"), ("b", "regmix")):
         (folder / name).mkdir()
         (folder / name / "mixture.json").write_text(json.dumps({"weights": shares[arm], "candidate": shares[arm]}))
 

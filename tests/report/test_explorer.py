@@ -149,6 +149,16 @@ def test_the_page_and_python_agree_at_random_settings(name, browser, tmp_path):
         assert (names is not None) == (name == "causal_forest")
 
 
+def test_the_page_draws_what_numpy_draws(browser, report):
+    shapes = [0.001, 0.3, 0.9, 1.0, 1.7, 40.0]
+    generator = np.random.default_rng([0, 23])
+    expected = [generator.random(), *generator.standard_normal(4000), *generator.standard_gamma(np.tile(shapes, 2000))]
+    drawn = """shapes => { const g = new Generator(explorer.content.search); return [g.uniform(),
+        ...range(4000).map(() => g.normal()), ...range(12000).map(i => g.gamma(shapes[i % shapes.length]))]; }"""
+    with open_page(browser, report.as_uri()) as page:
+        assert page.evaluate(drawn, shapes) == pytest.approx(expected, rel=1e-12, abs=1e-300)
+
+
 def test_keys_move_sliders_and_numbers_and_a_button_brings_them_back(browser, report, answered):
     from playwright.sync_api import expect
 

@@ -14,12 +14,12 @@ _POLICIES = {
 }
 _REGIONS = {
     "off": "none, as published",
-    "box": "no radius (S then looks around A)",
-    "kl": "KL of the mixture from the reference",
-    "reverse_kl": "KL of the reference from the mixture",
-    "aitchison": "distance of log-ratios",
-    "l2": "distance of shares",
-    "support": "mixtures like those of the runs",
+    "box": "none; S looks around A",
+    "kl": "KL (reference, mixture)",
+    "reverse_kl": "KL (mixture, reference)",
+    "aitchison": "log-ratios (Aitchison)",
+    "l2": "shares (Euclid)",
+    "support": "where the runs are",
 }
 
 
