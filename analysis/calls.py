@@ -37,6 +37,9 @@ class Answered:
     folder: Path
 
 
+UNFITTED = ("target", "policy", "output_dir", "report", "as_json")  # keys that no fit depends on
+
+
 def answer_settings(settings: dict[str, Any]) -> Answered:
     """Analyse with plain settings (fields of AnalysisConfig) and write the answer.
 
@@ -44,9 +47,7 @@ def answer_settings(settings: dict[str, Any]) -> Answered:
     """
     cfg, runs = load_inputs(make_config(settings))
     check_settings(cfg)
-    fit = {
-        name: value for name, value in asdict(cfg).items() if name not in ("target", "policy", "output_dir", "report", "as_json")
-    }
+    fit = {name: value for name, value in asdict(cfg).items() if name not in UNFITTED}
     known = list_known_states(cfg.target, list_states(runs.frame)) if cfg.estimator.kind == "auto" else None
     key = fingerprint([runs.fingerprint, fit, known])
     if key not in _tables:

@@ -101,7 +101,10 @@ def test_a_mapping_is_given_whole(given: str, path: tuple[str, ...], value: Any)
     ("given", "said"),
     [
         ("pool.candidate.tau={math: 3}", "Value 3 (int) is incompatible"),
-        ("pool.candidate.tou.math=1", "unknown key 'pool.candidate.tou.math' (did you mean something in 'pool.candidate.tau'?)"),
+        (
+            "pool.candidate.tou.math=1",
+            "unknown key 'pool.candidate.tou.math' (did you mean something in 'pool.candidate.tau'?)",
+        ),
         ("train={n_sample: 3}", "unknown key 'train.n_sample' (did you mean 'train.n_samples'?)"),
         ("evaluate.dov={a: [b]}", "unknown key 'evaluate.dov' (did you mean 'evaluate.dev'?)"),
     ],

@@ -24,7 +24,10 @@ def fill_start(folder: Path) -> None:
 
 
 def fill_policies(folder: Path) -> None:
-    make_frame(96).to_csv(folder / "runs.csv", index=False)
+    domains, features = ("code", "math", "safety"), ("hes", "normalized_loss")
+    make_frame(64, domains=domains, features=features, abilities=("math", "safety")).to_csv(
+        folder / "runs.csv", index=False
+    )
 
 
 def fill_compare(folder: Path) -> None:
@@ -60,7 +63,7 @@ def fill_exports(folder: Path) -> None:
     path = prepare(to_config(plain).pool, folder / "outputs", progress=False)
     (folder / "POOL").symlink_to(path)
     domains = open_pool(path).domains
-    answer = {"weights": dict.fromkeys(domains, 1 / len(domains)), "counts": dict.fromkeys(domains, {"n": 20})}
+    answer = {"weights": dict.fromkeys(domains, 1 / len(domains)), "counts": {name: {"n": 20} for name in domains}}
     (folder / "DIR").mkdir()
     for name in ("DIR/mixture", "first", "second"):
         (folder / f"{name}.json").write_text(json.dumps({"advice": "given", "reason": "", **answer}))

@@ -94,7 +94,7 @@ def test_what_is_renamed_is_noticed(own_conf: Path) -> None:
         ["sbatch", "--wrap", "causalmix pool score --shards 2"],
         ["slurm/upward"],
     ):
-        with pytest.raises(BaseException):  # noqa: B017, PT011  -- argparse leaves by SystemExit
+        with pytest.raises(BaseException):  # noqa: B017  -- argparse leaves by SystemExit
             check_call(call, own_conf)
 
 

@@ -103,7 +103,8 @@ def draw_sliders(page, rng):
 
 def list_choices(has_level):
     """Every policy in every region; without their level effects name no mixture by themselves."""
-    return [("a", name) for name in REGIONS if has_level or name not in ("off", "box")] + [("s", name) for name in REGIONS]
+    by_effects = [name for name in REGIONS if has_level or name not in ("off", "box")]
+    return [("a", name) for name in by_effects] + [("s", name) for name in REGIONS]
 
 
 @pytest.mark.parametrize(
