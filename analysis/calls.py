@@ -10,15 +10,14 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from analysis.app import analyse_table, load_inputs, write_answer
+from analysis.app import analyse_table, check_settings, load_inputs, write_answer
 from analysis.columns import list_states
 from analysis.extrapolate import answer_target
 from analysis.fitted import FittedTable, fit_table
 from analysis.report import write_report
 from analysis.result import GIVEN, Analysis
 from analysis.roles import Roles
-from analysis.settings import check_settings
-from analysis.target_state import list_known_states
+from analysis.target import list_known_states
 from causalmix.config import AnalysisConfig
 from causalmix.errors import ConfigError
 from causalmix.files import fingerprint
@@ -38,6 +37,9 @@ class Answered:
     folder: Path
 
 
+UNFITTED = ("target", "policy", "output_dir", "report", "as_json")  # keys that no fit depends on
+
+
 def answer_settings(settings: dict[str, Any]) -> Answered:
     """Analyse with plain settings (fields of AnalysisConfig) and write the answer.
 
@@ -45,11 +47,7 @@ def answer_settings(settings: dict[str, Any]) -> Answered:
     """
     cfg, runs = load_inputs(make_config(settings))
     check_settings(cfg)
-    fit = {
-        name: value
-        for name, value in asdict(cfg).items()
-        if name not in ("target", "policy", "output_dir", "report", "as_json")
-    }
+    fit = {name: value for name, value in asdict(cfg).items() if name not in UNFITTED}
     known = list_known_states([cfg.target], list_states(runs.frame)) if cfg.estimator.kind == "auto" else None
     key = fingerprint([runs.fingerprint, fit, known])
     if key not in _tables:

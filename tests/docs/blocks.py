@@ -64,14 +64,10 @@ def list_calls(block: Block, folder: Path) -> list[list[str]]:
     calls = folder / "calls"
     calls.write_bytes(b"")
     environment = {"PATH": f"{here}{os.pathsep}{os.environ['PATH']}", "CALLS": str(calls)}
-    ended = subprocess.run(
-        ["bash", "-uo" if block.says("run") is not None else "-euo", "pipefail", "-c", block.text],
-        cwd=here,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 0 or block.says("run") is not None, f"{block.name}: {ended.stderr}"
+    is_run = block.says("run") is not None  # what is run may read what an earlier command wrote
+    command = ["bash", "-uo" if is_run else "-euo", "pipefail", "-c", block.text]
+    ended = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0 or is_run, f"{block.name}: {ended.stderr}"
     words = calls.read_bytes().decode().split("\0")[:-1]
     split: list[list[str]] = [[]]
     for word in words:

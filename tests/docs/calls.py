@@ -75,11 +75,9 @@ def check_script(words: list[str]) -> None:
         patch.setattr(argparse.ArgumentParser, "parse_args", stop(argparse.ArgumentParser.parse_args))
         patch.setattr(sys, "argv", [script, *arguments])
         patch.syspath_prepend(str(ROOT / "benchmarks"))
+        name, run = (script, runpy.run_module) if words[0] == "-m" else (str(ROOT / script), runpy.run_path)
         with pytest.raises(Understood):
-            if words[0] == "-m":
-                runpy.run_module(script, run_name="__main__", alter_sys=True)
-            else:
-                runpy.run_path(str(ROOT / script), run_name="__main__")
+            run(name, run_name="__main__")
 
 
 def check_command(words: list[str], own_conf: Path) -> None:

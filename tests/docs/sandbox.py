@@ -24,7 +24,10 @@ def fill_start(folder: Path) -> None:
 
 
 def fill_policies(folder: Path) -> None:
-    make_frame(96, features=("hes",)).to_csv(folder / "runs.csv", index=False)
+    domains, features = ("code", "math", "safety"), ("hes", "normalized_loss")
+    make_frame(64, domains=domains, features=features, abilities=("math", "safety")).to_csv(
+        folder / "runs.csv", index=False
+    )
 
 
 def fill_compare(folder: Path) -> None:
@@ -43,7 +46,7 @@ def fill_compare(folder: Path) -> None:
     confirmed = folder / "outputs" / "studies" / "demo" / "confirmation.csv"
     confirmed.parent.mkdir(parents=True)
     pd.DataFrame(study, columns=["arm", "target", "size", "seed", "outcome", "unseen"]).to_csv(confirmed, index=False)
-    for name, arm in (("a", "causalmix_a"), ("b", "equal")):
+    for name, arm in (("a", "causalmix_a"), ("b", "regmix")):
         (folder / name).mkdir()
         (folder / name / "mixture.json").write_text(json.dumps({"weights": shares[arm], "candidate": shares[arm]}))
 
@@ -60,7 +63,7 @@ def fill_exports(folder: Path) -> None:
     path = prepare(to_config(plain).pool, folder / "outputs", progress=False)
     (folder / "POOL").symlink_to(path)
     domains = open_pool(path).domains
-    answer = {"weights": dict.fromkeys(domains, 1 / len(domains)), "counts": dict.fromkeys(domains, {"n": 20})}
+    answer = {"weights": dict.fromkeys(domains, 1 / len(domains)), "counts": {name: {"n": 20} for name in domains}}
     (folder / "DIR").mkdir()
     for name in ("DIR/mixture", "first", "second"):
         (folder / f"{name}.json").write_text(json.dumps({"advice": "given", "reason": "", **answer}))

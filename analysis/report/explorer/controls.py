@@ -13,18 +13,19 @@ _POLICIES = {
     "s": "CausalMix-S: the mean of the best of {n:,} mixtures",
 }
 _REGIONS = {
-    "off": "none",
-    "box": "floors and caps",
-    "kl": "KL of the mixture from the reference",
-    "reverse_kl": "KL of the reference from the mixture",
-    "aitchison": "distance of log-ratios",
-    "l2": "distance of shares",
-    "support": "mixtures like those of the runs",
+    "off": "none, as published",
+    "box": "none; S looks around A",
+    "kl": "KL (reference, mixture)",
+    "reverse_kl": "KL (mixture, reference)",
+    "aitchison": "log-ratios (Aitchison)",
+    "l2": "shares (Euclid)",
+    "support": "where the runs are",
 }
 
 
 def list_controls(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the template needs beside the content: ranges, labels, groups."""
+    rho, aitchison, l2 = (content[name] for name in ("rho", "aitchison", "l2"))
     groups: dict[str, list[dict[str, Any]]] = {}
     n_candidates = content["search"]["n_candidates"]
     for place, feature in enumerate(content["state"]):
@@ -39,13 +40,13 @@ def list_controls(content: Mapping[str, Any]) -> dict[str, Any]:
         "policies": [(name, words.format(n=n_candidates)) for name, words in _POLICIES.items()],
         "regions": [(name, _REGIONS[name]) for name in content["regions"]],
         "radii": [
-            ("rho", "radius, nats", make_slider(content["rho"], 0.01, max(2.0, 2 * content["rho"]), 0.01)),
+            ("rho", "radius, nats", make_slider(rho, 0.01, max(2.0, 2 * rho), 0.01)),
             (
                 "aitchison",
                 "radius, log-ratios",
-                make_slider(content["aitchison"], 0.05, 2 * content["aitchison"], 0.05),
+                make_slider(aitchison, 0.05, 2 * aitchison, 0.05),
             ),
-            ("l2", "radius, shares", make_slider(content["l2"], 0.005, max(1.0, content["l2"]), 0.005)),
+            ("l2", "radius, shares", make_slider(l2, 0.005, max(1.0, l2), 0.005)),
         ],
         "groups": [{"title": _title(name), "sliders": sliders} for name, sliders in groups.items()],
         "floors": _list_shares(content["domains"]),

@@ -1,9 +1,8 @@
-// Mixtures with a residual leverage h(T) of at most that of 95 % of the runs, by an interior-point method.
-// In z = log T it is convex: maximise theta' z with h quadratic, sum exp(z) <= 1, and bounds on z. Where the sum stays
-// below one the rule of the analysis has another answer, and the page says that it has none.
+// Mixtures with a residual leverage h(T) of at most that of 95 % of the runs, by an interior-point method: h is
+// quadratic in z = log T.
 
 const SMALLEST = 1e-9; // share below which a logarithm is not followed
-const ROOM = 1e-8; // bounds closer than this leave nothing to search
+const N_RUNS = 2; // runs' own mixtures from which the search starts, besides the reference
 
 class SupportRegion extends Region {
   // leverage: {basis, centre, inverse, limit}; runs: the runs' mixtures.
@@ -26,184 +25,170 @@ class SupportRegion extends Region {
     const rest = range(theta.length).filter((k) => !(theta[k] > 0));
     const isFilled = sum(pick(this.box.cap, up)) + sum(pick(this.box.floor, rest)) >= 1;
     if (isFilled && this.contains(this.reference) && this.contains(free)) return free;
-    if (!this.contains(this.reference) && !this.runs.some((run) => this.contains(Array.from(run)))) {
+    const value = (mixture) => sum(theta.map((part, k) => part * Math.log(Math.max(mixture[k], SMALLEST))));
+    const starts = this.listStarts(value);
+    if (!starts.length) {
       this.note = "Neither the reference nor a run that keeps the limits lies in the support: the reference is kept.";
       return this.reference.slice();
     }
-    if (this.offset > 0) throw new NoRule("With shares moved before their logarithm is taken");
-    const z = new Barrier(this.listLimits()).maximise(theta);
-    const mixture = z && z.map(Math.exp);
-    if (!mixture || Math.abs(sum(mixture) - 1) > 1e-7) throw new NoRule("At these limits");
-    return mixture.map((share) => share / sum(mixture));
+    if (!isFilled || this.offset > 0) throw new NoRule();
+    const barrier = new Barrier(this, theta);
+    const found = starts.map((start) => barrier.climb(start)).filter((mixture) => mixture !== null);
+    if (!found.length) throw new NoRule();
+    return found.reduce((best, mixture) => (value(mixture) > value(best) ? mixture : best));
   }
 
-  // The limits as functions of z that must stay above zero, with gradient and curvature.
-  listLimits() {
-    const { basis, centre, inverse, limit } = this.leverage;
-    const low = this.box.floor.map((share) => Math.log(Math.max(share, SMALLEST)));
-    const high = this.box.cap.map(Math.log);
-    // h(z) = z' A z - 2 b' z + c
-    const half = basis.map((row) => multiply(inverse, row));
-    const A = half.map((row) => basis.map((other) => dot(row, other)));
-    const b = half.map((row) => dot(row, centre));
-    const c = quadratic(inverse, centre);
-    const support = (z) => {
-      const Az = multiply(A, z);
-      return {
-        slack: 1 - (dot(z, Az) - 2 * dot(b, z) + c) / limit,
-        gradient: Az.map((value, k) => (-2 * (value - b[k])) / limit),
-        curvature: (i, j) => (-2 * A[i][j]) / limit,
-      };
-    };
-    const total = (z) => {
-      const shares = z.map(Math.exp);
-      return {
-        slack: 1 - sum(shares),
-        gradient: shares.map((share) => -share),
-        curvature: (i, j) => (i === j ? -shares[i] : 0),
-      };
-    };
-    return { low, high, curved: [support, total] };
+  // The reference and the best runs, those that lie inside.
+  listStarts(value) {
+    const runs = this.runs.map((run) => Array.from(run)).filter((run) => this.contains(run));
+    runs.sort((a, b) => value(b) - value(a));
+    return [this.reference, ...runs.slice(0, N_RUNS)].filter((start) => this.contains(start));
   }
 }
 
 // Why there is no answer in the page.
 class NoRule extends Error {
-  constructor(where) {
-    super(`${where} the support region has no rule in this page: ask python -m analysis with policy.region=support.`);
+  constructor() {
+    super("At these limits the support region has no rule in this page: ask python -m analysis with policy.region=support.");
   }
 }
 
-// Maximise a linear function within bounds and curved limits by Newton steps on a logarithmic barrier.
+// Maximise theta' log T within the support, floors and caps: Newton steps on a logarithmic barrier, over the
+// log-ratios w of a mixture T = softmax(w, 0), so that shares always sum to one.
 class Barrier {
-  constructor({ low, high, curved }) {
-    Object.assign(this, { low, high, curved });
-  }
-
-  maximise(theta) {
-    if (this.low.some((value, k) => this.high[k] - value < ROOM)) return null;
-    let z = this.enter();
-    if (!z) return null;
+  constructor({ box, leverage }, theta) {
+    const { basis, centre, inverse, limit } = leverage;
     const scale = Math.max(...theta.map(Math.abs));
-    const slope = theta.map((value) => value / scale);
-    for (let t = 1; t < 1e13; t *= 8) z = this.centre(z, slope, t, 0);
-    return z;
+    this.slope = theta.map((value) => value / scale);
+    this.low = box.floor.map((share) => Math.log(Math.max(share, SMALLEST)));
+    this.high = box.cap.map(Math.log);
+    this.middle = this.findMiddle(box);
+    // The slack of the support, 1 - h / limit, h = z' A z - 2 b' z + c.
+    const half = basis.map((row) => multiply(inverse, row));
+    this.A = half.map((row) => basis.map((other) => dot(row, other) / limit));
+    this.b = half.map((row) => dot(row, centre) / limit);
+    this.c = quadratic(inverse, centre) / limit;
   }
 
-  // A point inside all limits: the least common excess s is pushed below zero.
-  enter() {
-    let z = this.low.map((value, k) => 0.5 * (value + this.high[k]));
-    let s = this.excess(z) + 1;
-    for (let t = 1; t < 1e12; t *= 8) {
-      [z, s] = this.relax(z, s, t);
-      if (this.excess(z) < 0) return z;
+  // A mixture strictly between floors and caps.
+  findMiddle({ floor, cap }) {
+    const rooms = difference(cap, floor);
+    const left = 1 - sum(floor);
+    return floor.map((share, k) => share + (left * rooms[k]) / sum(rooms));
+  }
+
+  // From a mixture inside to the best one; null where there is no room about the start.
+  climb(start) {
+    let w = null;
+    for (let part = 0.1; part > 1e-9 && !w; part *= 0.3) {
+      const mixture = start.map((share, k) => (1 - part) * share + part * this.middle[k]);
+      const at = mixture.slice(0, -1).map((share) => Math.log(share / mixture.at(-1)));
+      if (Number.isFinite(this.measure(at, 0))) w = at;
     }
-    return null;
+    if (!w) return null;
+    for (let t = 1; t < 1e13; t *= 8) w = this.descend(w, t);
+    const shares = this.place(w).map(Math.exp);
+    return shares.map((share) => share / sum(shares));
   }
 
-  excess(z) {
-    return Math.max(...this.curved.map((limit) => -limit(z).slack));
+  // log T of log-ratios.
+  place(w) {
+    const top = Math.max(0, ...w);
+    const log = top + Math.log(sum(w.map((value) => Math.exp(value - top))) + Math.exp(-top));
+    return [...w, 0].map((value) => value - log);
   }
 
-  // Newton steps for s t - sum log(slack + s) - bounds, over (z, s).
-  relax(z, s, t) {
-    const n = z.length;
-    const split = (point) => [point.slice(0, n), point[n]];
-    const value = (point) => {
-      const [at, by] = split(point);
-      const slacks = [...this.curved.map((limit) => limit(at).slack + by), ...this.listRooms(at)];
-      return slacks.every((slack) => slack > 0) ? t * by - sum(slacks.map(Math.log)) : Infinity;
-    };
-    const model = (point) => {
-      const [at, by] = split(point);
-      const { gradient, hessian } = this.expand(at, by);
-      gradient[n] += t;
-      return { gradient, hessian };
-    };
-    return split(descend([...z, s], value, model));
+  listSlacks(z) {
+    const support = 1 - (dot(z, multiply(this.A, z)) - 2 * dot(this.b, z) + this.c);
+    return [support, ...difference(z, this.low), ...difference(this.high, z)];
   }
 
-  // Newton steps for -t slope' z - sum log slack - bounds.
-  centre(z, slope, t) {
-    const n = z.length;
-    const value = (at) => {
-      const slacks = [...this.curved.map((limit) => limit(at).slack), ...this.listRooms(at)];
-      return slacks.every((slack) => slack > 0) ? -t * dot(slope, at) - sum(slacks.map(Math.log)) : Infinity;
-    };
-    const model = (at) => {
-      const { gradient, hessian } = this.expand(at, 0);
-      return {
-        gradient: range(n).map((k) => gradient[k] - t * slope[k]),
-        hessian: range(n).map((k) => hessian[k].slice(0, n)),
-      };
-    };
-    return descend(z, value, model);
+  // -t theta' z - sum log slack; infinite outside.
+  measure(w, t) {
+    const z = this.place(w);
+    const slacks = this.listSlacks(z);
+    return slacks.every((slack) => slack > 0) ? -t * dot(this.slope, z) - sum(slacks.map(Math.log)) : Infinity;
   }
 
-  listRooms(z) {
-    return z.flatMap((value, k) => [value - this.low[k], this.high[k] - value]);
-  }
-
-  // Gradient and curvature of the barrier over (z, s), the curved slacks raised by s.
-  expand(z, s) {
-    const n = z.length;
-    const gradient = new Float64Array(n + 1);
-    const hessian = zeros(n + 1, n + 1);
-    for (const limit of this.curved) {
-      const found = limit(z);
-      const slack = found.slack + s;
-      const slope = [...found.gradient, 1];
-      for (let i = 0; i <= n; i += 1) {
-        gradient[i] -= slope[i] / slack;
-        for (let j = 0; j <= n; j += 1) {
-          const bend = i < n && j < n ? found.curvature(i, j) : 0;
-          hessian[i][j] += (slope[i] * slope[j]) / slack ** 2 - bend / slack;
-        }
-      }
-    }
-    for (let k = 0; k < n; k += 1) {
-      const [down, up] = [z[k] - this.low[k], this.high[k] - z[k]];
-      gradient[k] += 1 / up - 1 / down;
-      hessian[k][k] += 1 / down ** 2 + 1 / up ** 2;
-    }
+  // Its gradient and curvature, first by z, then by w: dz/dw = I - 1 p', and p = T moves with w too.
+  expand(w, t) {
+    const n = w.length;
+    const z = this.place(w);
+    const p = z.map(Math.exp);
+    const slack = this.listSlacks(z)[0];
+    const lean = difference(multiply(this.A, z), this.b).map((value) => (2 * value) / slack);
+    const down = z.map((value, k) => 1 / (value - this.low[k]));
+    const up = z.map((value, k) => 1 / (this.high[k] - value));
+    const g = z.map((_, k) => -t * this.slope[k] + lean[k] - down[k] + up[k]);
+    const whole = sum(g);
+    const H = z.map((_, i) =>
+      z.map((__, j) => {
+        const bend = (2 * this.A[i][j]) / slack + lean[i] * lean[j];
+        return i === j ? bend + down[i] ** 2 + up[i] ** 2 : bend;
+      }),
+    );
+    const rows = H.map(sum);
+    const total = sum(rows);
+    const gradient = range(n).map((k) => g[k] - whole * p[k]);
+    const hessian = range(n).map((i) =>
+      range(n).map((j) => {
+        const turned = H[i][j] - rows[i] * p[j] - p[i] * rows[j] + total * p[i] * p[j];
+        return turned - whole * ((i === j ? p[i] : 0) - p[i] * p[j]);
+      }),
+    );
     return { gradient, hessian };
   }
-}
 
-// Newton's method with halved steps, for convex functions that are infinite outside their domain.
-function descend(start, value, model) {
-  let at = start;
-  let height = value(at);
-  for (let i = 0; i < 60; i += 1) {
-    const { gradient, hessian } = model(at);
-    const step = solvePositive(hessian, Array.from(gradient, (part) => -part));
-    const fall = -dot(gradient, step);
-    if (!(fall > 1e-13)) return at;
-    let size = 1;
-    let next = at.map((part, k) => part + step[k]);
-    let below = value(next);
-    while (!(below <= height - 0.1 * size * fall) && size > 1e-10) {
-      size *= 0.5;
-      next = at.map((part, k) => part + size * step[k]);
-      below = value(next);
+  // Newton's method with halved steps; a ridge where the curvature is not positive.
+  descend(start, t) {
+    let at = start;
+    let height = this.measure(at, t);
+    for (let i = 0; i < 60; i += 1) {
+      const { gradient, hessian } = this.expand(at, t);
+      const step = solveDownhill(hessian, gradient);
+      const fall = -dot(gradient, step);
+      if (!(fall > 1e-13)) return at;
+      let size = 1;
+      let next = at.map((part, k) => part + step[k]);
+      let below = this.measure(next, t);
+      while (!(below <= height - 0.1 * size * fall)) {
+        size *= 0.5;
+        if (size < 1e-10) return at;
+        next = at.map((part, k) => part + size * step[k]);
+        below = this.measure(next, t);
+      }
+      [at, height] = [next, below];
     }
-    if (size <= 1e-10) return at;
-    [at, height] = [next, below];
+    return at;
   }
-  return at;
 }
 
-// Solve a positive definite system by Cholesky.
-function solvePositive(matrix, right) {
-  const n = right.length;
+// -(matrix + ridge)^-1 gradient by Cholesky, with the least ridge in powers of ten that makes it positive definite.
+function solveDownhill(matrix, gradient) {
+  const size = Math.max(...matrix.map((row, i) => Math.abs(row[i])));
+  for (let ridge = 0; ; ridge = Math.max(10 * ridge, 1e-12 * size)) {
+    const L = factorise(matrix, ridge);
+    if (L) return solveTriangles(L, gradient.map((part) => -part));
+  }
+}
+
+// The lower triangle L with L L' = matrix + ridge; null where there is none.
+function factorise(matrix, ridge) {
+  const n = matrix.length;
   const L = zeros(n, n);
   for (let i = 0; i < n; i += 1) {
     for (let j = 0; j <= i; j += 1) {
-      let rest = matrix[i][j];
+      let rest = matrix[i][j] + (i === j ? ridge : 0);
       for (let k = 0; k < j; k += 1) rest -= L[i][k] * L[j][k];
-      L[i][j] = i === j ? Math.sqrt(Math.max(rest, 1e-300)) : rest / L[j][j];
+      if (i === j && !(rest > 0)) return null;
+      L[i][j] = i === j ? Math.sqrt(rest) : rest / L[j][j];
     }
   }
+  return L;
+}
+
+function solveTriangles(L, right) {
+  const n = right.length;
   const half = new Float64Array(n);
   for (let i = 0; i < n; i += 1) half[i] = (right[i] - dot(L[i].subarray(0, i), half)) / L[i][i];
   const found = new Array(n).fill(0);
