@@ -35,7 +35,7 @@ def test_accounts_tell_hours_ends_and_limits(cluster: Path, tiny_outputs: Path, 
     spent_s = sum(
         gpu_s for _, _, gpu_s in slurm.read_accounting([list_submissions(sweep)[0].arrays[0]["job_id"]]) or []
     )
-    assert 0 < spent_s == status.gpu_h * 3600
+    assert 0 < spent_s == pytest.approx(status.gpu_h * 3600)
     assert f"{status.gpu_h:,.1f} GPU-hours held by tasks" in status.render()
     assert "ended tasks: 2 completed" in status.render()
 
