@@ -10,14 +10,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from analysis.app import analyse_table, check_settings, load_inputs, write_answer
+from analysis.app import analyse_table, load_inputs, write_answer
 from analysis.columns import list_states
 from analysis.extrapolate import answer_target
 from analysis.fitted import FittedTable, fit_table
 from analysis.report import write_report
 from analysis.result import GIVEN, Analysis
 from analysis.roles import Roles
-from analysis.target import list_known_states
+from analysis.settings import check_settings
+from analysis.target_state import list_known_states
 from causalmix.config import AnalysisConfig
 from causalmix.errors import ConfigError
 from causalmix.files import fingerprint

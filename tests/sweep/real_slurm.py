@@ -103,3 +103,19 @@ def read_all(folder: Path) -> dict[str, dict[str, Any]]:
     """Read the results of a sweep's runs."""
     records = [read_record(path.parent) for path in folder.glob("runs/*/record.json")]
     return {record.run_id: keep_results(record) for record in records if record}
+
+
+def trains(folder: Path) -> bool:
+    return any(path.stat().st_size for path in folder.glob("runs/*/metrics.jsonl"))
+
+
+def find_worker(folder: Path) -> int:
+    """Find the worker's process: the python that srun started, not srun."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"causalmix.sweep.packed" in words and str(folder).encode() in words and b"srun" not in words[0]:
+            return int(path.parent.name)
+    raise AssertionError("no worker")

@@ -12,6 +12,7 @@ from causalmix.run.record import Record, write_record
 from causalmix.sweep import remote
 from causalmix.sweep.claims import Claims
 from causalmix.sweep.jobs import cancel_sweep, list_submissions
+from causalmix.sweep.slurm import expand_tasks
 from causalmix.sweep.status import read_status
 from tests.sweep.submitting import submit
 
@@ -39,11 +40,26 @@ def test_tasks_whose_nodes_do_not_see_the_folder_are_named(
     monkeypatch.setattr(remote, "POLL_S", 0.0)
     with pytest.raises(SweepError, match="12 x no log came back: the node does not see this folder"):
         remote.wait_for(folder, [f"run{at}" for at in range(12)])
-    (fake / "accounting").write_text("100_0|CANCELLED|0|\n100_1|FAILED|0|\n100_2|FAILED|0|")
-    assert [lost.n_tasks for lost in read_status(sweep).lost_tasks] == [2], "who was cancelled is not lost"
+    (fake / "accounting").write_text("100_[0-1%8]|CANCELLED by 0|0|\n100_2|FAILED|0|")
+    status = read_status(sweep)
+    assert [lost.n_tasks for lost in status.lost_tasks] == [1], "who was cancelled is not lost"
+    assert status.ended == {"CANCELLED": 2, "FAILED": 1}
     for run in range(12):
         write_record(sweep / "runs" / f"run{run}", Record(f"run{run}", "complete", row=ROW))
     assert read_status(sweep).lost_tasks == [], "nothing is left to do"
+
+
+@pytest.mark.parametrize(
+    ("said", "tasks"),
+    [
+        ("100_3", ["100_3"]),
+        ("100", ["100"]),
+        ("100_[4]", ["100_4"]),
+        ("100_[0-2,7%4]", ["100_0", "100_1", "100_2", "100_7"]),
+    ],
+)
+def test_tasks_of_a_row_of_the_accounting(said: str, tasks: list[str]) -> None:
+    assert expand_tasks(said) == tasks
 
 
 def test_tasks_that_end_before_their_worker_begins_are_named_by_their_last_line(fake: Path, tmp_path: Path) -> None:

@@ -21,12 +21,14 @@ from causalmix.sweep.jobs import list_submissions, list_tasks
 from causalmix.sweep.status import read_status
 from tests.sweep.real_slurm import (
     clear_queue,
+    find_worker,
     is_complete,
     keep_results,
     read_all,
     read_only,
     start_cluster,
     sweep_on,
+    trains,
     wait_until,
 )
 from tests.tiny import launch
@@ -53,22 +55,6 @@ def empty_queue(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     monkeypatch.setenv("WANDB_API_KEY", CANARY)
     yield
     clear_queue()
-
-
-def trains(folder: Path) -> bool:
-    return any(path.stat().st_size for path in folder.glob("runs/*/metrics.jsonl"))
-
-
-def find_worker(folder: Path) -> int:
-    """Find the worker's process: the python that srun started, not srun."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"causalmix.sweep.packed" in words and str(folder).encode() in words and b"srun" not in words[0]:
-            return int(path.parent.name)
-    raise AssertionError("no worker")
 
 
 @pytest.fixture(scope="module")

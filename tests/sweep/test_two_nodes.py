@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,15 +55,21 @@ def test_four_ranks_on_two_nodes_train_as_one_process(cluster: Path, tiny_output
 
 def restart_node(cluster: Path, name: str, hidden: Path | None = None) -> None:
     """Start a node's daemon anew; a ``hidden`` folder is empty to it and to its jobs."""
+    wait_until(lambda: is_idle(name))  # else it takes the word of a job's end with it, for which the controller waits
     pid = cluster / "pid" / f"slurmd.{name}"
-    os.kill(int(pid.read_text()), 15)
-    wait_until(lambda: not pid.exists())
+    process = int(pid.read_text())
+    os.kill(process, signal.SIGTERM)
+    wait_until(lambda: not Path(f"/proc/{process}").exists())  # it holds its port to the end
     command = f"slurmd -f {cluster}/slurm.conf -N {name}"
     if hidden:
         command = f"unshare --mount sh -c 'mount -t tmpfs none {hidden} && exec {command}'"
     subprocess.run(command, shell=True, check=True)
     wait_until(pid.exists)
-    wait_until(lambda: slurm.ask("sinfo", "--noheader", f"--nodes={name}", "--format=%T").split()[0] == "idle")
+    wait_until(lambda: is_idle(name))
+
+
+def is_idle(name: str) -> bool:
+    return set(slurm.ask("sinfo", "--noheader", f"--nodes={name}", "--format=%T").split()) == {"idle"}
 
 
 def test_a_node_that_does_not_see_the_folder_is_named(cluster: Path, tiny_outputs: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from causalmix.files import fingerprint
 from causalmix.mixture.designs.design import Design, check_points
 from causalmix.mixture.file import read_mixture
 from causalmix.run.identity import describe_identity, make_run_id
+from causalmix.sweep.held_out import settle_tasks
 from causalmix.sweep.settings import check_packages, check_settings
 
 
@@ -43,6 +44,7 @@ class Inputs:
     outputs: Path
     pools: dict[str, Path] = field(default_factory=dict)
     fingerprints: dict[Path, str] = field(default_factory=dict)
+    heldout: dict[Path, dict[str, int]] = field(default_factory=dict)
     available: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def prepare_pool(self, plain: dict[str, Any]) -> Path:
@@ -55,7 +57,9 @@ class Inputs:
 
             path = prepare(to_config(plain).pool, self.outputs)
             self.pools[key] = path
-            self.fingerprints[path] = open_pool(path).fingerprint
+            pool = open_pool(path)
+            self.fingerprints[path] = pool.fingerprint
+            self.heldout[path] = pool.facts["heldout"]
         return self.pools[key]
 
     def count_available(self, plain: dict[str, Any], pool_dir: Path) -> dict[str, int]:
@@ -72,9 +76,10 @@ class Inputs:
 
 
 def identify(given: dict[str, Any], inputs: Inputs) -> PlannedRun:
-    """Find out which run a config is: read in its mixture file, prepare its pool, hash what matters."""
+    """Find out which run a config is: read in its mixture file, prepare its pool, settle its tasks, hash it."""
     plain = read_mixture_file(given)
     pool_dir = inputs.prepare_pool(plain)
+    plain = settle_tasks(plain, inputs.heldout[pool_dir])
     identity = describe_identity(plain, inputs.fingerprints[pool_dir])
     return PlannedRun(make_run_id(identity), plain, identity, pool_dir)
 

@@ -163,8 +163,18 @@ def read_accounting(job_ids: Iterable[str]) -> list[tuple[str, str, float]] | No
     for line in lines:
         task, state, elapsed, resources = line.split("|", 3)
         gpus = re.search(r"gres/gpu=(\d+)", resources)
-        rows.append((task, state.split(" ")[0], int(elapsed or 0) * float(gpus.group(1) if gpus else 0)))
+        gpu_s = int(elapsed or 0) * float(gpus.group(1) if gpus else 0)
+        rows += [(one, state.split(" ")[0], gpu_s) for one in expand_tasks(task)]
     return rows
+
+
+def expand_tasks(said: str) -> list[str]:
+    """Name the tasks of an accounting row: those that never began share one, ``100_[0-2,7%4]``."""
+    job, _, inside = said.rstrip("]").partition("_[")
+    if not inside:
+        return [said]
+    ranges = re.findall(r"(\d+)(?:-(\d+))?", inside.split("%")[0])
+    return [f"{job}_{at}" for first, last in ranges for at in range(int(first), int(last or first) + 1)]
 
 
 def check_site(partition: str | None, options: Iterable[str]) -> None:
