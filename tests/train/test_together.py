@@ -133,19 +133,20 @@ def test_what_is_filled_up_changes_nothing(passes: list[list[list[int]]]) -> Non
     side = lay_side_by_side(reader, rows, engine)
     losses = sum_losses(stack.model, side, engine)
     losses.sum().backward()  # type: ignore[no-untyped-call]
-    stack.hand_out()
+    gradients = stack.take_gradients()
     for run, own in enumerate(rows):
         if not own:
             assert losses[run] == 0
-            assert all(parameter.grad.norm() == 0 for parameter in stack.parameters[run].values())
+            assert gradients[run].norm() == 0
             continue
         batch = reader.read(own)
         alone = engine.sum_loss(models[run], engine.prepare(batch))
         alone.backward()  # type: ignore[no-untyped-call]
         assert (side.n_tokens[run], side.n_targets[run]) == (batch.n_tokens, batch.n_targets)
         assert losses[run].item() == pytest.approx(alone.item(), rel=1e-12)
-        for name, parameter in models[run].named_parameters():
-            assert torch.allclose(stack.parameters[run][name].grad, parameter.grad, rtol=1e-9, atol=1e-11), name
+        expected = dict(models[run].named_parameters())
+        for name, gradient in stack.name(gradients[run]):
+            assert torch.allclose(gradient, expected[name].grad, rtol=1e-9, atol=1e-11), name
 
 
 def test_a_run_that_fails_fails_alone_and_names_its_documents() -> None:
