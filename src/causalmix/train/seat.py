@@ -16,7 +16,7 @@ from causalmix.train.ranks import find_ranks
 from causalmix.train.result import TrainResult, summarise
 from causalmix.train.row_optimizer import RowOptimizer
 from causalmix.train.schedule import learning_rate
-from causalmix.train.steps import PlannedSteps, Step
+from causalmix.train.steps import PlannedSteps, Step, Steps
 from causalmix.train.training import Training
 
 
@@ -40,7 +40,9 @@ class Seat:
         self.model.to(dtype=torch.float32 if engine.is_half else None).train()
         self.adapted = add_lora(self.model, self.cfg.lora, training.seed) if self.cfg.lora.rank > 0 else None
         self.lengths = training.store.lengths()
-        self.steps = PlannedSteps(self.lengths[self.kept], self.kept, self.cfg, training.seed, None, find_ranks())
+        self.steps: Steps = PlannedSteps(
+            self.lengths[self.kept], self.kept, self.cfg, training.seed, None, find_ranks()
+        )
         self.meter = Meter(Work(self.model), engine.device, self.dtype)
         self.writer = CheckpointWriter(training.checkpoint_dir)
         self.device_s = self.waited_s = 0.0

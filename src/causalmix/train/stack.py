@@ -114,7 +114,7 @@ class Stack:
 
     def name(self, rows: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
         """Cut rows of shape (..., n + m) into the parameters in them."""
-        parts = rows.split([shape.numel() for shape in self.shapes.values()], dim=-1)
+        parts = torch.split(rows, [shape.numel() for shape in self.shapes.values()], dim=-1)
         return [(name, part.unflatten(-1, shape)) for (name, shape), part in zip(self.shapes.items(), parts)]
 
     def halve(self, row: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
@@ -198,6 +198,6 @@ def _stack_module(
             return StackedLinear(weight, leaves.get("bias"))
         if isinstance(module, torch.nn.Embedding):
             return StackedEmbedding(weight, module.padding_idx)
-        if hasattr(module, "variance_epsilon"):
-            return StackedNorm(weight, float(module.variance_epsilon))
+        if isinstance(epsilon := getattr(module, "variance_epsilon", None), float):
+            return StackedNorm(weight, epsilon)
     raise TrainError(f"The weights of {name} ({type(module).__name__}) cannot be stacked: set train.batch_runs=1.")

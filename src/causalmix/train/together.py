@@ -65,7 +65,8 @@ def train_together(trainings: Sequence[Training]) -> list[Outcome]:
             if group.seats:
                 group.step()
     except Exception as error:
-        outcomes = dict.fromkeys(range(len(trainings)), error) | outcomes
+        for at in range(len(trainings)):
+            outcomes.setdefault(at, error)
     return [outcomes[at] for at in range(len(trainings))]
 
 
@@ -160,7 +161,7 @@ def clip(gradients: torch.Tensor, limits: list[float]) -> torch.Tensor:
     limits : list of float
         ``train.grad_clip`` of each run; 0 for none.
     """
-    norms = torch.linalg.vector_norm(gradients, dim=1)
+    norms: torch.Tensor = torch.linalg.vector_norm(gradients, dim=1)
     most = torch.tensor([limit or math.inf for limit in limits], device=norms.device, dtype=norms.dtype)
     gradients *= (most / (norms + 1e-6)).clamp_(max=1.0)[:, None]
     return norms
