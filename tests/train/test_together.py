@@ -209,6 +209,7 @@ def test_an_interrupted_run_goes_on_anywhere(how: str, tmp_path: Path) -> None:
     again = Runs()
     for run in (1, 2):
         again.change(run, checkpoint_dir=tmp_path / str(run), log=runs.logs[run].append)
+    second: list[Any]
     if how == "alone":
         second = [first[0], *(training.train_alone() for training in again.trainings[1:])]
     else:
@@ -241,6 +242,9 @@ def test_models_that_cannot_be_one_fail_together_and_say_the_mend() -> None:
     runs = Runs(2)
     runs.change(1, model=make_model(1, torch.float64))
     assert all("set train.batch_runs=1" in str(outcome) for outcome in train_together(runs.trainings))
+    runs = Runs(2)
+    runs.change(1, store=make_store([20] * 300), cfg=make_config(max_length=40))
+    assert all("differ in pool, train.max_length" in str(outcome) for outcome in train_together(runs.trainings))
     runs = Runs(2, lora=LoraConfig(rank=2))  # two bases
     assert all("frozen weights differ" in str(outcome) for outcome in train_together(runs.trainings))
 

@@ -115,7 +115,7 @@ class Stack:
     def name(self, rows: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
         """Cut rows of shape (..., n + m) into the parameters in them."""
         parts = torch.split(rows, [shape.numel() for shape in self.shapes.values()], dim=-1)
-        return [(name, part.unflatten(-1, shape)) for (name, shape), part in zip(self.shapes.items(), parts)]
+        return [(name, part.view(*part.shape[:-1], *shape)) for (name, shape), part in zip(self.shapes.items(), parts)]
 
     def halve(self, row: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
         """Cut a row into its matrices and its vectors, where there are any."""

@@ -86,6 +86,7 @@ class Group:
         self.errors: dict[int, Exception] = {}
         if not seats:
             return
+        check_one(seats)
         self.stack = Stack([seat.model for seat in seats], engine.device)
         self.reader = BatchReader(seats[0].training.store, seats[0].cfg.max_length)
         for at, seat in enumerate(seats):
@@ -149,6 +150,22 @@ class Group:
             if staying:
                 self.stack.keep(staying)
         return outcomes
+
+
+def check_one(seats: Sequence[Seat]) -> None:
+    """Refuse trainings whose batches cannot be read as one.
+
+    Raises
+    ------
+    TrainError
+    """
+    first = seats[0]
+    keys = ("max_length", "device", "attention", "recompute")
+    other = sorted({key for key in keys for seat in seats if getattr(seat.cfg, key) != getattr(first.cfg, key)})
+    stores = ["pool"] if any(seat.training.store is not first.training.store for seat in seats) else []
+    if other or stores:
+        differ = ", ".join([*stores, *(f"train.{key}" for key in other)])
+        raise TrainError(f"Runs that differ in {differ} cannot train together: set train.batch_runs=1.")
 
 
 def clip(gradients: torch.Tensor, limits: list[float]) -> torch.Tensor:
