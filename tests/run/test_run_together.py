@@ -16,6 +16,7 @@ from causalmix.run.proxy import run_proxy
 from causalmix.run.record import Record, read_record
 from causalmix.run.together import Order, run_together
 from causalmix.sweep.worker import make_point
+from causalmix.table.from_wandb.log import read_log
 from tests.run.test_proxy import Bench
 
 TIMES = ("started_at", "wall_s", "device_s")
@@ -138,3 +139,21 @@ def test_a_lost_claim_is_one_runs_own(bench: Bench, tmp_path: Path) -> None:
     record = found[other.point.run_id]
     assert isinstance(record, Record)
     assert record.status == "complete"
+
+
+def test_each_run_is_its_own_in_wandb(bench: Bench, tmp_path: Path) -> None:
+    orders = [order(bench, tmp_path, f"seed={seed}", "tracker=offline") for seed in (10, 11, 12)]
+    found = dict(run_together(orders, bench.workshop))
+    for each in orders:
+        record = found[each.point.run_id]
+        assert isinstance(record, Record)
+        assert record.status == "complete", record.cause
+        assert not (each.run_dir / "log" / "tracker.txt").exists()
+        (file,) = (each.run_dir / "log").rglob("*.wandb")
+        values = [json.loads(update.value_json) for update in read_summary(file) if update.key == "outcome.avg_dev"]
+        assert values == [record.row["outcome.avg_dev"]]
+
+
+def read_summary(file: Path) -> list[Any]:
+    """List the updates of the summary in a W&B file."""
+    return [update for entry in read_log(file) for update in entry.summary.update]

@@ -56,6 +56,29 @@ def test_a_run_whose_worker_died_is_done_again(executor: local.LocalExecutor, tm
     assert len(attempts(tmp_path, "run0")) == 1
 
 
+def test_runs_together_are_settled_one_by_one(executor: local.LocalExecutor, tmp_path: Path) -> None:
+    groups = [["fails0", "fails1", "run2"], ["run3"], ["run4", "lost5"]]
+    outcome = executor.run([run_id for group in groups for run_id in group], groups)
+    assert sorted(outcome.complete) == ["run2", "run3", "run4"]
+    assert sorted(outcome.failed) == ["fails0", "fails1", "lost5"]
+    assert len({attempts(tmp_path, run_id)[0] for run_id in groups[0]}) == 1, "one worker did them"
+
+
+def test_the_dead_of_a_group_are_tried_apart(executor: local.LocalExecutor, tmp_path: Path) -> None:
+    outcome = executor.run(["run0", "dies1", "run2", "run3"], [["run0", "dies1", "run2"], ["run3"]])
+    assert sorted(outcome.complete) == ["run0", "run2", "run3"]
+    assert sorted(outcome.failed) == ["dies1"]
+    assert [len(attempts(tmp_path, name)) for name in ("run0", "dies1", "run2")] == [1, 2, 1]
+
+
+def test_an_overdue_group_is_tried_apart(executor: local.LocalExecutor, tmp_path: Path) -> None:
+    executor.resources.timeout_min = 0.01  # type: ignore[assignment]
+    outcome = executor.run(["slow0", "run1"], [["slow0", "run1"]])
+    assert outcome.complete == ["run1"]
+    assert "longer than resources.timeout_min=0.01" in outcome.failed["slow0"]
+    assert len(attempts(tmp_path, "slow0")) == 2
+
+
 @pytest.mark.parametrize(("name", "how"), [("dies0", "signal 9"), ("exits0", "exit status 3")])
 def test_a_run_that_kills_two_workers_failed(
     executor: local.LocalExecutor, tmp_path: Path, name: str, how: str

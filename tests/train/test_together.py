@@ -133,19 +133,20 @@ def test_what_is_filled_up_changes_nothing(passes: list[list[list[int]]]) -> Non
     side = lay_side_by_side(reader, rows, engine)
     losses = sum_losses(stack.model, side, engine)
     losses.sum().backward()  # type: ignore[no-untyped-call]
-    stack.hand_out()
+    gradients = stack.take_gradients()
     for run, own in enumerate(rows):
         if not own:
             assert losses[run] == 0
-            assert all(parameter.grad.norm() == 0 for parameter in stack.parameters[run].values())
+            assert gradients[run].norm() == 0
             continue
         batch = reader.read(own)
         alone = engine.sum_loss(models[run], engine.prepare(batch))
         alone.backward()  # type: ignore[no-untyped-call]
         assert (side.n_tokens[run], side.n_targets[run]) == (batch.n_tokens, batch.n_targets)
         assert losses[run].item() == pytest.approx(alone.item(), rel=1e-12)
-        for name, parameter in models[run].named_parameters():
-            assert torch.allclose(stack.parameters[run][name].grad, parameter.grad, rtol=1e-9, atol=1e-11), name
+        expected = dict(models[run].named_parameters())
+        for name, gradient in stack.name(gradients[run]):
+            assert torch.allclose(gradient, expected[name].grad, rtol=1e-9, atol=1e-11), name
 
 
 def test_a_run_that_fails_fails_alone_and_names_its_documents() -> None:
@@ -208,6 +209,7 @@ def test_an_interrupted_run_goes_on_anywhere(how: str, tmp_path: Path) -> None:
     again = Runs()
     for run in (1, 2):
         again.change(run, checkpoint_dir=tmp_path / str(run), log=runs.logs[run].append)
+    second: list[Any]
     if how == "alone":
         second = [first[0], *(training.train_alone() for training in again.trainings[1:])]
     else:
@@ -240,6 +242,9 @@ def test_models_that_cannot_be_one_fail_together_and_say_the_mend() -> None:
     runs = Runs(2)
     runs.change(1, model=make_model(1, torch.float64))
     assert all("set train.batch_runs=1" in str(outcome) for outcome in train_together(runs.trainings))
+    runs = Runs(2)
+    runs.change(1, store=make_store([20] * 300), cfg=make_config(max_length=40))
+    assert all("differ in pool, train.max_length" in str(outcome) for outcome in train_together(runs.trainings))
     runs = Runs(2, lora=LoraConfig(rank=2))  # two bases
     assert all("frozen weights differ" in str(outcome) for outcome in train_together(runs.trainings))
 

@@ -47,7 +47,7 @@ def run_together(orders: Sequence[Order], workshop: Workshop) -> Iterator[tuple[
             yield order.point.run_id, end.value
         except Exception as error:
             yield order.point.run_id, error
-    for (run_id, life), outcome in zip(lives, _train(trainings)):
+    for (run_id, life), outcome in zip(lives, train_all(trainings)):
         try:
             life.throw(outcome) if isinstance(outcome, Exception) else life.send(outcome)
         except StopIteration as end:
@@ -56,7 +56,8 @@ def run_together(orders: Sequence[Order], workshop: Workshop) -> Iterator[tuple[
             yield run_id, error
 
 
-def _train(trainings: list[Any]) -> list[Any]:
+def train_all(trainings: list[Any]) -> list[Any]:
+    """Train together where there are several; return a result or what was raised for each."""
     if len(trainings) > 1:
         from causalmix.train.together import train_together
 

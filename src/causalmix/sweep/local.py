@@ -41,6 +41,7 @@ class _Worker:
     process: subprocess.Popen[str]
     log: IO[str]
     run_ids: list[str] = field(default_factory=list)  # that it has not ended yet
+    half_line: bytes = b""
     since: float = 0.0
     limit_s: float = 0.0
 
@@ -158,14 +159,16 @@ class LocalExecutor:
 
     def _hear(self, worker: _Worker, bar: Any) -> None:
         assert worker.process.stdout is not None
-        line = worker.process.stdout.readline()
-        if not line:
+        # Not readline: of two answers at once it would keep one that select knows nothing of.
+        said = os.read(worker.process.stdout.fileno(), 2**16)
+        if not said:
             self._bury(worker, f"its worker died ({_describe_exit(worker.process.wait())})", bar)
             return
-        answer = json.loads(line)
-        self._settle(answer["run_id"], answer["status"], answer["cause"], bar)
-        worker.run_ids.remove(answer["run_id"])
-        if not worker.run_ids:
+        *lines, worker.half_line = (worker.half_line + said).split(b"\n")
+        for answer in map(json.loads, lines):
+            self._settle(answer["run_id"], answer["status"], answer["cause"], bar)
+            worker.run_ids.remove(answer["run_id"])
+        if lines and not worker.run_ids:
             self._give_next(worker)
 
     def _settle(self, run_id: str, status: str, cause: str | None, bar: Any) -> None:
@@ -193,7 +196,7 @@ class LocalExecutor:
             run_dir = self.folder.run_dir(run_id)
             if is_complete(run_dir):  # it died between its record and its answer
                 self._settle(run_id, "complete", None, bar)
-            elif self.attempts[run_id] < ATTEMPTS and status == "failed":
+            elif self.attempts[run_id] < ATTEMPTS and (status == "failed" or len(worker.run_ids) > 1):
                 self.pending.appendleft([run_id])
             else:
                 write_record(run_dir, Record(run_id=run_id, status=status, cause=f"{cause}; see {worker.log.name}"))

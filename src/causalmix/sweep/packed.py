@@ -109,7 +109,7 @@ class Shift:
 
     def count_workers(self) -> int:
         """Count the workers of all tasks."""
-        n_tasks = sum(array["n_tasks"] for array in self.submission.arrays)
+        n_tasks: int = sum(array["n_tasks"] for array in self.submission.arrays)
         return n_tasks * count_workers(ResourcesConfig(**self.submission.resources))
 
     def is_all_settled(self, run_ids: list[str]) -> bool:

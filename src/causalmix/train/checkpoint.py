@@ -190,8 +190,7 @@ def load_checkpoint(
     for name, parameter in parameters.items():
         parameter.data.copy_(tensors["model"][name])
         for key in ("step", "exp_avg", "exp_avg_sq"):
-            value = tensors["optimizer"][f"{name}|{key}"]
-            optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+            optimizer.state[parameter][key] = tensors["optimizer"][f"{name}|{key}"].to(parameter.device)
     return state
 
 

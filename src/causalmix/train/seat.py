@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
-from torch.nn.utils import clip_grad_norm_
 
 from causalmix.errors import StoppedEarlyError
-from causalmix.train.checkpoint import CheckpointWriter, load_checkpoint, take_snapshot
+from causalmix.train.checkpoint import CheckpointWriter
 from causalmix.train.checks import check_documents, check_settings, identify
 from causalmix.train.engine import Engine
 from causalmix.train.ledger import Entry, Ledger
-from causalmix.train.loop import make_optimizer
 from causalmix.train.lora import add_lora, merge_lora
 from causalmix.train.meter import Meter, Work
 from causalmix.train.ranks import find_ranks
 from causalmix.train.result import TrainResult, summarise
+from causalmix.train.row_optimizer import RowOptimizer
 from causalmix.train.schedule import learning_rate
-from causalmix.train.steps import PlannedSteps, Step
+from causalmix.train.steps import PlannedSteps, Step, Steps
 from causalmix.train.training import Training
 
 
@@ -44,49 +41,52 @@ class Seat:
         self.model.to(dtype=torch.float32 if engine.is_half else None).train()
         self.adapted = add_lora(self.model, self.cfg.lora, training.seed) if self.cfg.lora.rank > 0 else None
         self.lengths = training.store.lengths()
-        self.steps = PlannedSteps(self.lengths[self.kept], self.kept, self.cfg, training.seed, None, find_ranks())
+        self.steps: Steps = PlannedSteps(
+            self.lengths[self.kept], self.kept, self.cfg, training.seed, None, find_ranks()
+        )
         self.meter = Meter(Work(self.model), engine.device, self.dtype)
         self.writer = CheckpointWriter(training.checkpoint_dir)
         self.device_s = self.waited_s = 0.0
 
-    def begin(self, parameters: dict[str, torch.nn.Parameter]) -> None:
+    def begin(self, optimizer: RowOptimizer) -> None:
         """Take its part of a stack, and what an interrupted training left."""
         training = self.training
-        self.parameters = parameters
-        self.optimizer = make_optimizer(parameters, self.cfg)
+        self.optimizer = optimizer
         saved, self.identity = None, ""
         if training.checkpoint_dir is not None:
             first = (self.model, training.store, training.doc_ids, self.cfg, training.seed, self.steps.describe())
             self.identity = identify(*first)
-            saved = load_checkpoint(training.checkpoint_dir, parameters, self.optimizer, self.identity)
+            saved = optimizer.load(training.checkpoint_dir, self.identity)
         self.ledger = Ledger(saved)
+
+    @property
+    def n_done(self) -> int:
+        """Steps that are done."""
+        return int(self.ledger.state["step"])
 
     @property
     def is_done(self) -> bool:
         """Whether no step is left."""
-        return bool(self.ledger.state["step"] == self.steps.size)
+        return self.n_done == self.steps.size
 
     def draw(self) -> Step:
         """Return the rows of its next step."""
-        return self.steps.draw(self.ledger.state["step"])
+        return self.steps.draw(self.n_done)
 
-    def update(self, losses: list[torch.Tensor], documents: list[int], n_tokens: int, n_targets: int) -> None:
-        """Do the rest of a step, from its gradients on: as alone, in the same order.
+    def learn(self, gradient: torch.Tensor, entry: Entry, n_tokens: int, n_targets: int) -> None:
+        """Do the rest of a step, from its clipped gradient on: as alone, in the same order.
 
         Raises
         ------
         TrainError
             For a loss that is no number.
         """
-        step = self.ledger.state["step"]
+        step, documents = entry.step, entry.documents
         lr = learning_rate(self.cfg, step, self.steps.size)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        norm = clip_grad_norm_(self.parameters.values(), self.cfg.grad_clip or math.inf, foreach=True)
-        self.ledger.add(Entry(step, losses, norm, documents), n_tokens, n_targets)
+        self.ledger.add(entry, n_tokens, n_targets)
         if self.engine.device.type == "cpu":
             self.ledger.read()
-        self.optimizer.step()
+        self.optimizer.step(gradient, lr)
         self.meter.add(np.minimum(self.lengths[documents], self.cfg.max_length), n_targets)
         if self.training.log is not None and (self.is_done or (step + 1) % self.cfg.log_every == 0):
             self.ledger.read()
@@ -103,16 +103,15 @@ class Seat:
         StoppedEarlyError
             Where it was told to stop; whatever else ``should_stop`` raises.
         """
-        n_done = self.ledger.state["step"]
         is_told = self.training.should_stop is not None and not self.is_done and self.training.should_stop()
-        is_due = bool(self.cfg.checkpoint_every) and n_done % self.cfg.checkpoint_every == 0
+        is_due = bool(self.cfg.checkpoint_every) and self.n_done % self.cfg.checkpoint_every == 0
         if self.training.checkpoint_dir is not None and (is_due or is_told):
             self.ledger.read()
             state = {**self.ledger.state, "steps": self.steps.state(), "identity": self.identity}
-            self.writer.save(take_snapshot(self.parameters, self.optimizer, state))
+            self.writer.save(self.optimizer.take_snapshot(state))
         if is_told:
             self.writer.wait()
-            raise StoppedEarlyError(f"told to stop after {self.steps.unit} {n_done} of {self.steps.size}")
+            raise StoppedEarlyError(f"told to stop after {self.steps.unit} {self.n_done} of {self.steps.size}")
 
     def give_up(self, error: Exception) -> Exception:
         """Leave with an error, once what is being written is written."""

@@ -38,15 +38,12 @@ class SideBySide:
         Of each run, in row order; empty where a run has no such pass.
     n_tokens, n_targets : list of int
         Of each run, as in :class:`~causalmix.train.reader.Batch`.
-    n_filled : int
-        Tokens that were added.
     """
 
     prepared: Prepared
     documents: list[list[int]]
     n_tokens: list[int]
     n_targets: list[int]
-    n_filled: int
 
 
 def lay_side_by_side(reader: BatchReader, passes: list[Rows], engine: Engine) -> SideBySide:
@@ -74,7 +71,6 @@ def lay_side_by_side(reader: BatchReader, passes: list[Rows], engine: Engine) ->
         documents,
         np.bincount(owners, weights=sizes, minlength=len(passes)).astype(int).tolist(),
         n_targets.tolist(),
-        len(filled.input_ids) - len(flat.input_ids),
     )
 
 
@@ -103,10 +99,9 @@ def fill_up(flat: Flat, owners: NDArray[np.int64], n_runs: int) -> Flat:
     places = np.arange(len(flat.input_ids)) + np.repeat(shifts, n_tokens)
     input_ids, position_ids = (np.zeros(n_runs * width, dtype=np.int64) for _ in range(2))
     input_ids[places], position_ids[places] = flat.input_ids.numpy(), flat.position_ids.numpy()
-    pieces = [_cut(int(missing)) for missing in width - n_tokens]
-    for run, own in enumerate(pieces):
-        stop = (run + 1) * width
-        position_ids[stop - own.sum() : stop] = [place for piece in own for place in range(piece)]
+    for run, missing in enumerate((width - n_tokens).tolist()):
+        position_ids[(run + 1) * width - missing : (run + 1) * width] = np.arange(missing) % SHORT
+    pieces = [_cut(missing) for missing in (width - n_tokens).tolist()]
     ends = np.searchsorted(owners, np.arange(1, n_runs), side="left")
     lengths = np.concatenate([part for pair in zip(np.split(flat.lengths, ends), pieces) for part in pair])
 

@@ -71,6 +71,9 @@ class StackedNorm(torch.nn.Module):
 class Stack:
     """Models trained as one.
 
+    The trained weights of a run lie end to end in a row of one tensor, matrices first: its optimiser has two tensors to
+    work on, not dozens.
+
     Parameters
     ----------
     models : sequence of PreTrainedModel
@@ -84,8 +87,9 @@ class Stack:
     model : PreTrainedModel
         For :func:`~causalmix.train.decoder.run_decoder`; its trained parameters have a leading axis of runs.
     parameters : list of dict
-        A run's trained parameters by name, in the shapes that they have alone: views of the stack's, so that an
-        optimiser a run changes the stack.
+        A run's trained parameters by name, in the shapes that they have alone: views of its row.
+    halves : list of dict
+        A run's row in two: ``matrices`` of shape (1, n) and ``vectors`` of shape (m,), for its optimiser.
 
     Raises
     ------
@@ -98,49 +102,61 @@ class Stack:
         named = [dict(model.named_parameters()) for model in models]
         check_alike(named)
         trained = [name for name, parameter in named[0].items() if parameter.requires_grad]
-        self.leaves = {
-            name: torch.nn.Parameter(torch.stack([by_name[name].detach() for by_name in named]).to(device))
-            for name in trained
-        }
-        self.parameters = [
-            {name: torch.nn.Parameter(leaf.detach()[run]) for name, leaf in self.leaves.items()}
-            for run in range(len(models))
-        ]
+        trained.sort(key=lambda name: named[0][name].ndim < 2)
+        self.shapes = {name: named[0][name].shape for name in trained}
+        self.n_matrices = sum(shape.numel() for shape in self.shapes.values() if len(shape) >= 2)
+        rows = [torch.cat([by_name[name].detach().flatten() for name in trained]) for by_name in named]
+        self.weights = torch.stack(rows).to(device)
+        self.parameters = [{name: torch.nn.Parameter(part) for name, part in self.name(row)} for row in self.weights]
+        self.halves = [{key: torch.nn.Parameter(part) for key, part in self.halve(row)} for row in self.weights]
+        self.leaves = self._make_leaves()
         self.model = self._build(models[0], device)
 
-    def hand_out(self) -> None:
-        """Give each run its part of the gradients."""
-        for name, leaf in self.leaves.items():
-            assert leaf.grad is not None
-            for own, gradient in zip(self.parameters, leaf.grad.unbind()):
-                own[name].grad = gradient
+    def name(self, rows: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+        """Cut rows of shape (..., n + m) into the parameters in them."""
+        parts = torch.split(rows, [shape.numel() for shape in self.shapes.values()], dim=-1)
+        return [(name, part.view(*part.shape[:-1], *shape)) for (name, shape), part in zip(self.shapes.items(), parts)]
 
-    def clear(self) -> None:
-        """Forget the gradients."""
+    def halve(self, row: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+        """Cut a row into its matrices and its vectors, where there are any."""
+        parts = {"matrices": row[None, : self.n_matrices], "vectors": row[self.n_matrices :]}
+        return [(key, part) for key, part in parts.items() if part.numel()]
+
+    def take_gradients(self) -> torch.Tensor:
+        """Return the gradients of all runs, shape (n_runs, n + m), and forget them."""
+        gradients = [leaf.grad for leaf in self.leaves.values()]
+        taken = torch.cat([gradient.flatten(1) for gradient in gradients if gradient is not None], dim=1)
         for leaf in self.leaves.values():
             leaf.grad = None
+        return taken
 
     def restore(self, run: int) -> PreTrainedModel:
         """Give a run's model the weights that it was trained to, on the stack's device."""
-        model = self.models[run]
+        model, trained = self.models[run], self.parameters[run]
         for name, parameter in model.named_parameters():
-            if name in self.leaves:
-                parameter.data = self.parameters[run][name].detach().clone()
-        return model.to(next(iter(self.leaves.values())).device)
+            if name in trained:
+                parameter.data = trained[name].detach().clone()
+        return model.to(self.weights.device)
 
     def keep(self, runs: list[int]) -> None:
         """Go on with some of the runs alone; their parameters are the same objects as before."""
-        self.models = [self.models[run] for run in runs]
-        self.parameters = [self.parameters[run] for run in runs]
-        fewer = {name: torch.nn.Parameter(leaf.detach()[runs]) for name, leaf in self.leaves.items()}
-        new_of = {id(leaf): fewer[name] for name, leaf in self.leaves.items()}
+        self.models, self.parameters, self.halves = (
+            [own[run] for run in runs] for own in (self.models, self.parameters, self.halves)
+        )
+        self.weights = self.weights[runs]
+        for row, own, halves in zip(self.weights, self.parameters, self.halves):
+            for name, part in self.name(row):
+                own[name].data = part
+            for key, part in self.halve(row):
+                halves[key].data = part
+        before, self.leaves = self.leaves, self._make_leaves()
+        new_of = {id(leaf): self.leaves[name] for name, leaf in before.items()}
         for module in self.model.modules():
             for key, parameter in list(module.named_parameters(recurse=False)):
                 setattr(module, key, new_of.get(id(parameter), parameter))
-        self.leaves = fewer
-        for name, leaf in fewer.items():
-            for run, own in enumerate(self.parameters):
-                own[name].data = leaf.detach()[run]
+
+    def _make_leaves(self) -> dict[str, torch.nn.Parameter]:
+        return {name: torch.nn.Parameter(part) for name, part in self.name(self.weights)}
 
     def _build(self, first: PreTrainedModel, device: torch.device) -> PreTrainedModel:
         """Copy the first model, and put stacked modules where weights are trained."""
@@ -182,6 +198,6 @@ def _stack_module(
             return StackedLinear(weight, leaves.get("bias"))
         if isinstance(module, torch.nn.Embedding):
             return StackedEmbedding(weight, module.padding_idx)
-        if hasattr(module, "variance_epsilon"):
-            return StackedNorm(weight, float(module.variance_epsilon))
+        if isinstance(epsilon := getattr(module, "variance_epsilon", None), float):
+            return StackedNorm(weight, epsilon)
     raise TrainError(f"The weights of {name} ({type(module).__name__}) cannot be stacked: set train.batch_runs=1.")

@@ -7,16 +7,20 @@ as alone (:mod:`~causalmix.train.seat`). One that ends or fails leaves the other
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from causalmix.errors import TrainError
 from causalmix.train.engine import Engine, make_engine
+from causalmix.train.ledger import Entry
 from causalmix.train.memory import explain_out_of_memory
 from causalmix.train.reader import BatchReader
 from causalmix.train.result import TrainResult
+from causalmix.train.row_optimizer import RowOptimizer
 from causalmix.train.seat import Seat
 from causalmix.train.side_by_side import SideBySide, lay_side_by_side, sum_losses
 from causalmix.train.stack import Stack
@@ -61,7 +65,8 @@ def train_together(trainings: Sequence[Training]) -> list[Outcome]:
             if group.seats:
                 group.step()
     except Exception as error:
-        outcomes = dict.fromkeys(range(len(trainings)), error) | outcomes
+        for at in range(len(trainings)):
+            outcomes.setdefault(at, error)
     return [outcomes[at] for at in range(len(trainings))]
 
 
@@ -81,11 +86,12 @@ class Group:
         self.errors: dict[int, Exception] = {}
         if not seats:
             return
+        check_one(seats)
         self.stack = Stack([seat.model for seat in seats], engine.device)
         self.reader = BatchReader(seats[0].training.store, seats[0].cfg.max_length)
-        for at, (seat, parameters) in enumerate(zip(seats, self.stack.parameters)):
+        for at, seat in enumerate(seats):
             try:
-                seat.begin(parameters)
+                seat.begin(RowOptimizer(self.stack, at, seat.cfg))
             except Exception as error:
                 self.errors[at] = error
 
@@ -100,29 +106,28 @@ class Group:
         n_tokens = [sum(own) for own in zip(*(side.n_tokens for side in sides))]
         waited_s = time.perf_counter() - started
 
-        losses = self._find_gradients(sides, n_targets)
-        for at, (seat, *own_losses) in enumerate(zip(self.seats, *losses)):
+        losses, gradients = self._find_gradients(sides, n_targets)
+        norms = clip(gradients, [seat.cfg.grad_clip for seat in self.seats])
+        for at, (seat, gradient, norm, *own_losses) in enumerate(zip(self.seats, gradients, norms, *losses)):
             documents = [document for side in sides for document in side.documents[at]]
             seat.waited_s += waited_s
             try:
-                seat.update(own_losses, documents, n_tokens[at], n_targets[at])
+                seat.learn(gradient, Entry(seat.n_done, own_losses, norm, documents), n_tokens[at], n_targets[at])
                 seat.settle()
             except Exception as error:
                 self.errors[at] = error
-        self.stack.clear()
 
-    def _find_gradients(self, sides: list[SideBySide], n_targets: list[int]) -> list[tuple[torch.Tensor, ...]]:
-        """Compute the passes of a step; return the losses of each, a run's each."""
+    def _find_gradients(self, sides: list[SideBySide], n_targets: list[int]) -> tuple[Any, torch.Tensor]:
+        """Compute the passes of a step; return the losses of each, a run's each, and the gradients, a run a row."""
         first, losses = self.seats[0], []
         vocab_size = self.stack.model.get_input_embeddings().weight.shape[-2]
-        with explain_out_of_memory(first.cfg, first.ledger.state["step"], vocab_size):
+        with explain_out_of_memory(first.cfg, first.n_done, vocab_size):
             counts = torch.tensor(n_targets, device=self.engine.device)
             for side in sides:
                 means = sum_losses(self.stack.model, side, self.engine) / counts
                 means.sum().backward()  # type: ignore[no-untyped-call]
                 losses.append(means.detach().unbind())
-        self.stack.hand_out()
-        return losses
+        return losses, self.stack.take_gradients()
 
     def part(self) -> dict[int, Outcome]:
         """Let go of those that have ended or failed; return what became of them."""
@@ -145,3 +150,35 @@ class Group:
             if staying:
                 self.stack.keep(staying)
         return outcomes
+
+
+def check_one(seats: Sequence[Seat]) -> None:
+    """Refuse trainings whose batches cannot be read as one.
+
+    Raises
+    ------
+    TrainError
+    """
+    first = seats[0]
+    keys = ("max_length", "device", "attention", "recompute")
+    other = sorted({key for key in keys for seat in seats if getattr(seat.cfg, key) != getattr(first.cfg, key)})
+    stores = ["pool"] if any(seat.training.store is not first.training.store for seat in seats) else []
+    if other or stores:
+        differ = ", ".join([*stores, *(f"train.{key}" for key in other)])
+        raise TrainError(f"Runs that differ in {differ} cannot train together: set train.batch_runs=1.")
+
+
+def clip(gradients: torch.Tensor, limits: list[float]) -> torch.Tensor:
+    """Scale each run's gradient down to its limit, as torch's clip_grad_norm_ does; return the lengths before.
+
+    Parameters
+    ----------
+    gradients : Tensor, shape (n_runs, n)
+        Changed in place.
+    limits : list of float
+        ``train.grad_clip`` of each run; 0 for none.
+    """
+    norms: torch.Tensor = torch.linalg.vector_norm(gradients, dim=1)
+    most = torch.tensor([limit or math.inf for limit in limits], device=norms.device, dtype=norms.dtype)
+    gradients *= (most / (norms + 1e-6)).clamp_(max=1.0)[:, None]
+    return norms
