@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analysis.estimators.effects import Effects
-from analysis.policies.candidates import average_best, fit_outcomes
+from analysis.policies.candidates import average_best
 from analysis.policies.proposal import Proposal
 from analysis.regressors.gaussian_process import SqrtShareGP
 from analysis.roles import Roles
@@ -16,4 +16,4 @@ def propose_mixture_gp(effects: Effects, roles: Roles, target: Target, cfg: Poli
 
     One :class:`~analysis.regressors.gaussian_process.SqrtShareGP` an outcome; it knows no state.
     """
-    return average_best(fit_outcomes(roles, SqrtShareGP), roles, target, cfg)
+    return average_best(SqrtShareGP, roles, target, cfg)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analysis.estimators.effects import Effects
-from analysis.policies.candidates import average_best, fit_outcomes
+from analysis.policies.candidates import average_best
 from analysis.policies.proposal import Proposal
 from analysis.regressors.boosted_trees import BoostedTrees
 from analysis.roles import Roles
@@ -22,4 +22,4 @@ def propose_regmix(effects: Effects, roles: Roles, target: Target, cfg: PolicyCo
     AnalysisError
         With 40 runs or fewer.
     """
-    return average_best(fit_outcomes(roles, lambda: BoostedTrees(cfg.seed)), roles, target, cfg)
+    return average_best(lambda: BoostedTrees(cfg.seed), roles, target, cfg)

@@ -6,10 +6,11 @@ import pytest
 
 from analysis.app import analyse_table
 from analysis.checks.check import FAILED, PASSED, SKIPPED, WARNING
+from analysis.checks.identification import P_DESIGN, judge_design_mean
 from analysis.checks.run import CHECKS
 from causalmix.config import TargetConfig
 from causalmix.errors import AnalysisError
-from tests.analysis.synthetic import DOMAINS, FEATURES, make_config, make_frame, make_runs
+from tests.analysis.synthetic import DOMAINS, FEATURES, draw_mixtures, make_config, make_frame, make_runs
 
 
 def run(frame: pd.DataFrame, estimator: str = "own_state", **changes: object):
@@ -141,6 +142,27 @@ def test_replicates_give_the_seed_noise():
     assert checks["CM009"].status == PASSED
     assert analysis.n_runs == 100
     assert run(frame)[0]["CM009"].status == SKIPPED
+
+
+def test_means_of_another_design_are_told():
+    frame = make_frame(160)
+    assert run(frame)[0]["CM003"].status == PASSED
+    for changed in (
+        frame.assign(**{f"design.mean_log.{DOMAINS[0]}": frame[f"design.mean_log.{DOMAINS[0]}"] + 0.5}),
+        frame[frame[f"mixture.{DOMAINS[0]}"] < 0.3],  # runs that were lost by their mixture
+    ):
+        check = run(changed)[0]["CM003"]
+        assert check.status == WARNING
+        assert "design.mean_log.* say" in check.message
+
+
+def test_the_design_s_own_mean_is_seldom_doubted():
+    rng = np.random.default_rng(0)
+    truth = np.log(draw_mixtures(rng, 200_000, 5)).mean(axis=0)
+    p = np.array([judge_design_mean(np.log(draw_mixtures(rng, 160, 5)), np.tile(truth, (160, 1))) for _ in range(2000)])
+    assert 0.03 < np.mean(p < 0.05) < 0.08
+    assert np.mean(p < P_DESIGN) < 0.002
+    assert judge_design_mean(np.zeros((8, 5)), np.ones((8, 5))) == 1.0
 
 
 def test_weak_overlap_is_told():

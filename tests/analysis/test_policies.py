@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from analysis.estimators.effects import Effects
+from analysis.policies import candidates
 from analysis.policies.box_rule import divergence, fill_box
 from analysis.policies.causalmix_a import allocate_by_effects, propose_a
 from analysis.policies.propose import baseline_config, propose
 from analysis.policies.regions.box import solve_box
 from analysis.policies.regions.kl import solve_kl
+from analysis.regressors.boosted_trees import BoostedTrees
 from analysis.roles import assign_roles
 from analysis.target import Target
 from causalmix.config import EstimatorConfig, OutcomeConfig, PolicyConfig
@@ -241,10 +243,27 @@ def test_regmix_moves_towards_the_better_domain_and_repeats_itself():
     roles = dataclasses.replace(roles, outcomes=outcomes)
     target = make_target([0.2] * 5, make_box(5, 0.02))
     cfg = dataclasses.replace(baseline_config("regmix", PolicyConfig()), n_candidates=5_000)
-    first, second = (propose(KnownEffects([1.0] * 5), roles, target, cfg).weights for _ in range(2))
+    first = propose(KnownEffects([1.0] * 5), roles, target, cfg).weights
+    candidates._found.clear()  # what is remembered repeats itself anyway
+    assert np.array_equal(first, propose(KnownEffects([1.0] * 5), roles, target, cfg).weights)
     assert first[1] > 0.5
-    assert np.array_equal(first, second)
     assert target.box.contains(first, 1e-9)
+
+
+def test_targets_that_differ_in_what_regmix_does_not_see_share_its_search(monkeypatch):
+    roles, target = make_roles(60), make_target([0.2] * 5, make_box(5, 0.02))
+    cfg = dataclasses.replace(baseline_config("regmix", PolicyConfig()), n_candidates=2_000)
+    first = propose(KnownEffects([1.0] * 5), roles, target, cfg).weights
+    fits = []
+    fit = BoostedTrees.fit
+    monkeypatch.setattr(BoostedTrees, "fit", lambda self, *given: fits.append(1) or fit(self, *given))
+    tighter = dataclasses.replace(target, box=make_box(5, 0.1), state={"hes": 9.0})
+    assert propose(KnownEffects([1.0] * 5), roles, tighter, cfg).weights.min() >= 0.1 - 1e-9
+    assert np.array_equal(propose(KnownEffects([2.0] * 5), roles, target, cfg).weights, first)
+    assert not fits
+    other = dataclasses.replace(target, natural=np.array([0.6, 0.1, 0.1, 0.1, 0.1]))
+    propose(KnownEffects([1.0] * 5), roles, other, cfg)
+    assert len(fits) == len(roles.outcome_names)
 
 
 def test_the_best_run_is_named():
