@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from analysis.checks.check import Evidence
 from analysis.estimators.effects import Effects
-from analysis.estimators.fit import FAMILIES, count_rows_needed, lighten
+from analysis.estimators.fit import FAMILIES, count_rows_needed, fit_final, lighten
 from analysis.estimators.linear import LinearEffects
 from analysis.estimators.nuisances import Residuals
 from analysis.roles import Roles
@@ -57,7 +57,7 @@ class Refitter:
         """Refit the final stage, on some of the runs or on all."""
         rows = np.arange(self.roles.n_runs) if rows is None else rows
         cfg = lighten(self.cfg, len(rows) / self.roles.n_runs)
-        return FAMILIES[cfg.kind].fit(self.roles.take(rows), self.residuals.take(rows), cfg, self.seed)
+        return fit_final(self.roles.take(rows), self.residuals.take(rows), cfg, self.seed)
 
     def permute(self, order: Rows) -> Refitter:
         """Give run i the mixture of run ``order[i]``: no effect is left but that of chance."""
