@@ -125,7 +125,9 @@ def predict_out_of_fold(
     seed: int,
     groups: NDArray[np.int64] | None = None,
 ) -> Floats:
-    """Return ``theta(x_i)' z_i`` (n,), and the curve where one is fitted, with theta refitted without run i's fold, on the shared residuals.
+    """Return ``theta(x_i)' z_i`` (n,) with theta refitted without run i's fold, on the shared residuals.
+
+    Where a curve is fitted its value is added, refitted alike.
 
     ``groups`` (n,) are left out one at a time in the place of the residuals' folds.
     """

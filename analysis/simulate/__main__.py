@@ -23,7 +23,14 @@ register_schemas()
 @end_with_message
 def main(cfg: SimulateConfig) -> None:
     """Simulate and print two tables: effects by estimator, mixtures by policy."""
-    from analysis.simulate.repeat import load_arms, repeat, spell_summary, summarise_effects, summarise_policies
+    from analysis.simulate.repeat import (
+        load_arms,
+        repeat,
+        spell_summary,
+        summarise_attained,
+        summarise_effects,
+        summarise_policies,
+    )
     from causalmix.files import write_json
 
     plain = cast(SimulateConfig, OmegaConf.to_object(cfg))
@@ -47,8 +54,10 @@ def main(cfg: SimulateConfig) -> None:
         for name, row in summary.items():
             table.add_row(name, *map(str, row.values()))
         console.print(table)
+    attained = summarise_attained(trials)
+    console.print(f"regret of an oracle that knows all but the sizes of the effects: {attained}", highlight=False)
     if plain.json:
-        rows = {"effects": spell_summary(effects), "policies": spell_summary(policies)}
+        rows = {"attained": asdict(attained), "effects": spell_summary(effects), "policies": spell_summary(policies)}
         write_json(Path(plain.json), {"settings": asdict(plain), **rows})
 
 
