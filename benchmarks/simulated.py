@@ -70,6 +70,12 @@ def make_arm(estimator: str, policy: str, **changes: Any) -> Arm:
     return Arm(load_estimator(estimator), config)
 
 
+def bend(arm: Arm) -> Arm:
+    """Let the arm's effects bend; under a name of its own, since arms of one name share a fit."""
+    name = f"{arm.estimator.name}, bent"
+    return dataclasses.replace(arm, estimator=dataclasses.replace(arm.estimator, name=name, curvature=True))
+
+
 def write_result(path: Path | None, settings: Mapping[str, Any], rows: Sequence[Any], started: float) -> None:
     """Write rows with the date, the machine and the seconds taken."""
     if path is None:

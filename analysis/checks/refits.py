@@ -22,11 +22,12 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Contrast:
-    """The gain that the checks follow: from ``reference`` to ``mixture`` at the state ``x``."""
+    """The gain that the checks follow: from ``reference`` to ``mixture`` at the state ``x``, as a fit says it."""
 
     mixture: Floats
     reference: Floats
     x: Floats
+    effects: Effects
 
     def read(self, effects: Effects) -> tuple[float, float]:
         """Return the gain and its variance, points and squared points."""
@@ -97,11 +98,14 @@ def average_outcomes(roles: Roles) -> Roles:
 
 
 def find_contrast(evidence: Evidence) -> Contrast | None:
-    """Return the answer's contrast; where the answer is the reference itself, that of the run farthest from it."""
+    """Return the answer's contrast; where the answer is the reference itself, that of the run farthest from it.
+
+    None where nothing was fitted, or no mixture found.
+    """
     target, candidate = evidence.target, evidence.candidate
-    if target is None or candidate is None:
+    if evidence.fitted is None or target is None or candidate is None:
         return None
     if np.abs(candidate - target.reference).max() < 1e-9:
         distances = np.abs(evidence.roles.mixtures - target.reference).sum(axis=1)
         candidate = evidence.roles.mixtures[int(np.argmax(distances))]
-    return Contrast(candidate, target.reference, target.x)
+    return Contrast(candidate, target.reference, target.x, evidence.fitted.effects)

@@ -127,10 +127,9 @@ def run_trial(world: World, seed: int, arms: Mapping[str, Arm], *, n_targets: in
     states = draw_targets(world, n_targets, seed)
     best = np.stack([world.best(x) for x in states])
     top = world.outcome(states, best)
-    fits: dict[str, tuple[Roles, Effects]] = {}
-    for arm in arms.values():
-        if arm.estimator.name not in fits:
-            fits[arm.estimator.name] = _fit(table, arm.estimator, seed)
+    estimators = {arm.estimator.name: arm.estimator for arm in arms.values()}
+    assert all(arm.estimator == estimators[arm.estimator.name] for arm in arms.values()), "a name is one estimator"
+    fits = {name: _fit(table, estimator, seed) for name, estimator in estimators.items()}
     effects = {name: score_effects(world, fit[1], states, confidence) for name, fit in fits.items()}
     policies = {}
     for name, arm in arms.items():
