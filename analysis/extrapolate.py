@@ -20,6 +20,7 @@ from analysis.interpreter import grow_tree, measure_importances
 from analysis.limits import read_constraints
 from analysis.policies.proposal import Proposal
 from analysis.policies.propose import baseline_config, propose
+from analysis.policies.radius import settle_radius
 from analysis.result import GIVEN, MOVE_DELTA, WITHHELD, Analysis, Answer
 from analysis.roles import Roles, assign_roles, select_cohort
 from analysis.target import Target, build_target
@@ -58,7 +59,14 @@ def answer_target(
     """
     cfg = dataclasses.replace(table.cfg, target=target or table.cfg.target, policy=policy or table.cfg.policy)
     goal = find_target(cfg, table.runs, table.roles)
-    proposal = propose(table.fitted.effects, table.roles, goal, cfg.policy)
+    settled = settle_radius(table.fitted.effects, table.roles, goal, cfg.policy)
+    proposal = propose(table.fitted.effects, table.roles, goal, settled)
+    if settled is not cfg.policy:  # the record holds the number, and the refits behind the spread keep it
+        taken = f"policy.rho=auto took {settled.rho:g} nats."
+        cfg, proposal = (
+            dataclasses.replace(cfg, policy=settled),
+            dataclasses.replace(proposal, notes=(*proposal.notes, taken)),
+        )
     evidence = Evidence(table.roles, table.runs.frame, cfg, goal, table.fitted, table.predicted, proposal.weights)
     late = run_checks(evidence, before_fit=False, refitted=table.refitted)
     return _assemble(table, cfg, goal, proposal, [*table.early, *late], progress)

@@ -15,7 +15,15 @@ from analysis.checks.check import CheckResult, Evidence
 from analysis.checks.run import list_blocking, run_checks, stop_at
 from analysis.columns import list_states
 from analysis.estimators.effects import Effects
-from analysis.estimators.fit import FAMILIES, Fitted, check_estimator, fit_effects, lighten, predict_out_of_fold
+from analysis.estimators.fit import (
+    FAMILIES,
+    Fitted,
+    check_estimator,
+    fit_effects,
+    fit_final,
+    lighten,
+    predict_out_of_fold,
+)
 from analysis.estimators.select import Selection, select_estimator
 from analysis.roles import Roles, assign_roles
 from analysis.target_state import list_known_states
@@ -75,14 +83,14 @@ class FittedTable:
         cfg, roles = self.cfg, self.roles
         if cfg.n_refits < 2:
             return []
-        light, family = lighten(cfg.estimator, 0.5), FAMILIES[cfg.estimator.kind]
-        seen = roles if family.uses_state else roles.forget_state()
+        light = lighten(cfg.estimator, 0.5)
+        seen = roles if FAMILIES[cfg.estimator.kind].uses_state else roles.forget_state()
         rng = np.random.default_rng([self.seed, 31])
         rows = [np.sort(rng.choice(roles.n_runs, roles.n_runs // 2, replace=False)) for _ in range(cfg.n_refits)]
 
         def fit(i: int) -> tuple[Roles, Effects]:
             residuals = self.fitted.residuals.take(rows[i])
-            return roles.take(rows[i]), family.fit(seen.take(rows[i]), residuals, light, self.seed + 1 + i)
+            return roles.take(rows[i]), fit_final(seen.take(rows[i]), residuals, light, self.seed + 1 + i)
 
         hidden = None if progress else True
         with ThreadPoolExecutor(max(1, cfg.n_threads)) as workers:  # each refit is whole in itself: order cannot matter

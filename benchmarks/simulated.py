@@ -25,12 +25,16 @@ sys.path = [entry for entry in sys.path if entry != HERE]
 
 
 def parse_options(description: str, *, repetitions: int, full: int) -> argparse.Namespace:
-    """Read ``--full``, ``--repetitions``, ``--workers``, ``--cells`` and ``--json``."""
+    """Read the options that these benchmarks share, and hold this process and its workers to one thread."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)  # forked workers inherit it
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help=f"{full} repetitions a cell instead of {repetitions}")
     parser.add_argument("--repetitions", type=int, help="repetitions a cell")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--cells", default="", help="only cells whose name contains this")
+    parser.add_argument("--folder", type=Path, help="keep trials here; typed again, go on from those that are there")
     parser.add_argument("--json", type=Path, help="write the table here too")
     options = parser.parse_args()
     options.repetitions = options.repetitions or (full if options.full else repetitions)
@@ -64,6 +68,12 @@ def make_arm(estimator: str, policy: str, **changes: Any) -> Arm:
     """Return an arm from the files of ``conf``, with 20,000 candidates where any are drawn."""
     config = dataclasses.replace(load_policy(policy), n_candidates=20_000, **changes)
     return Arm(load_estimator(estimator), config)
+
+
+def bend(arm: Arm) -> Arm:
+    """Let the arm's effects bend; under a name of its own, since arms of one name share a fit."""
+    name = f"{arm.estimator.name}, bent"
+    return dataclasses.replace(arm, estimator=dataclasses.replace(arm.estimator, name=name, curvature=True))
 
 
 def write_result(path: Path | None, settings: Mapping[str, Any], rows: Sequence[Any], started: float) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from analysis.checks.check import Evidence
 from analysis.estimators.effects import Effects
-from analysis.estimators.fit import FAMILIES, count_rows_needed, lighten
+from analysis.estimators.fit import FAMILIES, count_rows_needed, fit_final, lighten
 from analysis.estimators.linear import LinearEffects
 from analysis.estimators.nuisances import Residuals
 from analysis.roles import Roles
@@ -22,11 +22,12 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Contrast:
-    """The gain that the checks follow: from ``reference`` to ``mixture`` at the state ``x``."""
+    """The gain that the checks follow: from ``reference`` to ``mixture`` at the state ``x``, as a fit says it."""
 
     mixture: Floats
     reference: Floats
     x: Floats
+    effects: Effects
 
     def read(self, effects: Effects) -> tuple[float, float]:
         """Return the gain and its variance, points and squared points."""
@@ -57,7 +58,7 @@ class Refitter:
         """Refit the final stage, on some of the runs or on all."""
         rows = np.arange(self.roles.n_runs) if rows is None else rows
         cfg = lighten(self.cfg, len(rows) / self.roles.n_runs)
-        return FAMILIES[cfg.kind].fit(self.roles.take(rows), self.residuals.take(rows), cfg, self.seed)
+        return fit_final(self.roles.take(rows), self.residuals.take(rows), cfg, self.seed)
 
     def permute(self, order: Rows) -> Refitter:
         """Give run i the mixture of run ``order[i]``: no effect is left but that of chance."""
@@ -97,11 +98,14 @@ def average_outcomes(roles: Roles) -> Roles:
 
 
 def find_contrast(evidence: Evidence) -> Contrast | None:
-    """Return the answer's contrast; where the answer is the reference itself, that of the run farthest from it."""
+    """Return the answer's contrast; where the answer is the reference itself, that of the run farthest from it.
+
+    None where nothing was fitted, or no mixture found.
+    """
     target, candidate = evidence.target, evidence.candidate
-    if target is None or candidate is None:
+    if evidence.fitted is None or target is None or candidate is None:
         return None
     if np.abs(candidate - target.reference).max() < 1e-9:
         distances = np.abs(evidence.roles.mixtures - target.reference).sum(axis=1)
         candidate = evidence.roles.mixtures[int(np.argmax(distances))]
-    return Contrast(candidate, target.reference, target.x)
+    return Contrast(candidate, target.reference, target.x, evidence.fitted.effects)

@@ -34,10 +34,10 @@ class Placebo(Check):
     def run(self, evidence: Evidence) -> CheckResult:
         """Count the shuffles whose interval of the answer's gain leaves out zero."""
         contrast = find_contrast(evidence)
-        if evidence.fitted is None or contrast is None:
+        if contrast is None:
             return self.skip("Nothing was fitted.")
         refitter = make_refitter(evidence)
-        default = N_CLOSED_FORM if refitter.is_closed_form(evidence.fitted.effects) else N_SLOW
+        default = N_CLOSED_FORM if refitter.is_closed_form(contrast.effects) else N_SLOW
         n = default if evidence.cfg.n_placebo is None else evidence.cfg.n_placebo
         if n < 1:
             return self.skip("n_placebo=0: no shuffle was asked for.")
@@ -119,11 +119,11 @@ class RandomCause(Check):
     def run(self, evidence: Evidence) -> CheckResult:
         """Add noise to W, fit again, and compare the shift of the effects with their standard errors."""
         contrast = find_contrast(evidence)
-        if evidence.fitted is None or contrast is None:
+        if contrast is None:
             return self.skip("Nothing was fitted.")
         refitter = make_refitter(evidence)
         before, after = refit_with_noise(evidence, refitter)
-        effects, x = evidence.fitted.effects, contrast.x
+        effects, x = contrast.effects, contrast.x
         errors = np.sqrt(np.clip(np.diag(effects.covariance(x)), 1e-300, None))
         shifts = dict(zip(effects.domains, np.abs(after.theta(x) - before.theta(x)) / errors))
         variance = contrast.read(effects)[1]

@@ -58,9 +58,9 @@ class UnobservedConfounding(Check):
     def run(self, evidence: Evidence) -> CheckResult:
         """Report robustness values of the gain and of each domain's effect; benchmark them by the state."""
         contrast = find_contrast(evidence)
-        if evidence.fitted is None or contrast is None:
+        if contrast is None:
             return self.skip("Nothing was fitted.")
-        roles, effects = evidence.roles, evidence.fitted.effects
+        roles, effects = evidence.roles, contrast.effects
         df = roles.n_runs - 1 - len(roles.domains) - len(roles.x_names)
         if df < 10:
             return self.skip(f"{df} degrees of freedom are too few.")

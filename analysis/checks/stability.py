@@ -36,7 +36,7 @@ class SubsetStability(Check):
         from scipy.stats import chi2
 
         contrast = find_contrast(evidence)
-        if evidence.fitted is None or contrast is None:
+        if contrast is None:
             return self.skip("Nothing was fitted.")
         refitter = make_refitter(evidence)
         n = evidence.roles.n_runs
@@ -45,7 +45,7 @@ class SubsetStability(Check):
         rng = np.random.default_rng([refitter.seed, 47])
         halves = [np.sort(rng.choice(n, n // 2, replace=False)) for _ in range(N_HALVES)]
         gains = np.array([contrast.read(refitter.fit(half))[0] for half in halves])
-        gain, variance = contrast.read(evidence.fitted.effects)
+        gain, variance = contrast.read(contrast.effects)
         # A half drawn without replacement lies as far from the whole as the whole from the truth.
         spread, error = float(gains.std(ddof=1)), math.sqrt(max(variance, 1e-300))
         ratio = spread / error
@@ -76,7 +76,7 @@ class RandomisedAgreement(Check):
         from scipy.stats import norm
 
         contrast = find_contrast(evidence)
-        if evidence.fitted is None or contrast is None:
+        if contrast is None:
             return self.skip("Nothing was fitted.")
         drawn = find_randomised(select_cohort(evidence.frame, evidence.cfg.cohort), evidence.roles.domains)
         rows, others = np.flatnonzero(drawn), np.flatnonzero(~drawn)

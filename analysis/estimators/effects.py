@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.coordinates import Coordinates, make_coordinates
+
+if TYPE_CHECKING:
+    from analysis.estimators.curve import Curve
 
 Floats = NDArray[np.float64]
 
@@ -27,7 +31,11 @@ class Effects(ABC):
         The d state features that theta depends on; empty for a state-agnostic fit.
     coordinates : Coordinates
         What it was fitted on; logs of the shares where nothing is given.
+    curve : Curve or None
+        What of the outcome is not linear in the embedding, where that was fitted.
     """
+
+    curve: Curve | None = None
 
     def __init__(self, domains: tuple[str, ...], x_names: tuple[str, ...], coordinates: Coordinates | None = None):
         self.domains = domains

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.estimators.causal_forest import fit_forest
+from analysis.estimators.curve import fit_curve, straighten
+from analysis.estimators.curved import CurvedEffects
 from analysis.estimators.effects import Effects
 from analysis.estimators.judged import JudgedEffects
 from analysis.estimators.linear import count_polynomial, fit_constant, fit_linear, fit_own_state
@@ -94,15 +96,26 @@ def fit_effects(roles: Roles, cfg: EstimatorConfig, seed: int) -> Fitted:
     """
     seen = roles if FAMILIES[cfg.kind].uses_state else roles.forget_state()
     residuals = residualise(seen, cfg.nuisance, seed)
-    effects = FAMILIES[cfg.kind].fit(seen, residuals, cfg, seed)
     if cfg.interval not in INTERVALS:
         raise AnalysisError(
             f"estimator.interval={cfg.interval}{nearest_name(cfg.interval, INTERVALS)}; allowed: "
             f"{', '.join(INTERVALS)}."
         )
-    if cfg.interval == "gp" and cfg.kind != "varying_coefficient_gp" and seen.x_names:
-        effects = JudgedEffects(effects, fit_process(seen, residuals, cfg, seed))
-    return Fitted(effects, residuals)
+    return Fitted(fit_final(seen, residuals, cfg, seed), residuals)
+
+
+def fit_final(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: int) -> Effects:
+    """Fit the final stage on residuals that are there: the family, its judge and the curve that the config asks for.
+
+    ``roles`` are as the family sees them: without a state where it uses none.
+    """
+    curve = fit_curve(roles, residuals, cfg, seed) if cfg.curvature else None
+    if curve is not None:
+        roles, residuals = straighten(curve, roles, residuals)
+    effects = FAMILIES[cfg.kind].fit(roles, residuals, cfg, seed)
+    if cfg.interval == "gp" and cfg.kind != "varying_coefficient_gp" and roles.x_names:
+        effects = JudgedEffects(effects, fit_process(roles, residuals, cfg, seed))
+    return effects if curve is None else CurvedEffects(effects, curve)
 
 
 def predict_out_of_fold(
@@ -114,6 +127,8 @@ def predict_out_of_fold(
 ) -> Floats:
     """Return ``theta(x_i)' z_i`` (n,) with theta refitted without run i's fold, on the shared residuals.
 
+    Where a curve is fitted its value is added, refitted alike.
+
     ``groups`` (n,) are left out one at a time in the place of the residuals' folds.
     """
     groups = residuals.folds if groups is None else groups
@@ -122,10 +137,12 @@ def predict_out_of_fold(
     light, predicted = lighten(cfg, 1.0), np.empty(roles.n_runs)
     for group in np.unique(groups):
         out, kept = np.flatnonzero(groups == group), np.flatnonzero(groups != group)
-        effects = family.fit(seen.take(kept), residuals.take(kept), light, seed)
+        effects = fit_final(seen.take(kept), residuals.take(kept), light, seed)
         # Residuals are in the fit's coordinates, effects in the embedding: Z = embed(T) B.
         slopes = effects.thetas(seen.X[out]) @ np.linalg.pinv(roles.coordinates.basis).T
         predicted[out] = np.einsum("np,np->n", slopes, residuals.Z[out])
+        if effects.curve is not None:
+            predicted[out] += effects.curve.value(roles.mixtures[out])
     return predicted
 
 

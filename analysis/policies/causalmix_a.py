@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from analysis.coordinates import Coordinates
 from analysis.estimators.effects import Effects
+from analysis.policies.climb import climb
 from analysis.policies.constraints import read_limits, solve_constrained
 from analysis.policies.proposal import Proposal
 from analysis.policies.regions.region import Region
@@ -37,7 +38,8 @@ def propose_a(effects: Effects, roles: Roles, target: Target, cfg: PolicyConfig)
     """Answer with CausalMix-A at the target's state, in the region that the config names.
 
     The region's rule for ``theta' log T``, floors and caps kept; with ``outcome.constraints`` through their
-    Lagrangian (see :func:`solve_constrained`). No effect positive: the reference, and a note that says so.
+    Lagrangian (see :func:`solve_constrained`); where effects bend, its optimum on the curve (see :func:`climb`). No
+    effect positive: the reference, and a note that says so.
 
     Raises
     ------
@@ -48,6 +50,9 @@ def propose_a(effects: Effects, roles: Roles, target: Target, cfg: PolicyConfig)
     _require_logs(effects.coordinates, region)
     theta, q = effects.theta(target.x), target.reference
     limits = read_limits(effects, roles, target)
+    if effects.curve is not None:
+        found = climb(effects, theta, region, limits)
+        return Proposal(found.weights, found.prices, found.notes)
     if not np.any(theta > 0):
         note = "No domain has a positive effect at this state: the answer is the reference itself."
         return Proposal(q.copy(), notes=(note,))

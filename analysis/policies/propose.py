@@ -15,6 +15,7 @@ from analysis.policies.mixture_gp import propose_mixture_gp
 from analysis.policies.own_share import propose_own_share
 from analysis.policies.plain import propose_best_observed, propose_equal, propose_fixed, propose_natural
 from analysis.policies.proposal import Policy, Proposal
+from analysis.policies.radius import settle_radius
 from analysis.policies.regmix import propose_regmix
 from analysis.roles import Roles
 from analysis.target import Target
@@ -46,7 +47,7 @@ def propose(effects: Effects, roles: Roles, target: Target, cfg: PolicyConfig) -
         An unknown policy, or one whose needs are not met.
     """
     check_kind(cfg.kind, "policy.kind")
-    proposal = POLICIES[cfg.kind](effects, roles, target, cfg)
+    proposal = POLICIES[cfg.kind](effects, roles, target, settle_radius(effects, roles, target, cfg))
     limits = read_limits(effects, roles, target)
     if limits is None:
         return proposal

@@ -24,7 +24,14 @@ register_schemas()
 @end_with_message
 def main(cfg: SimulateConfig) -> None:
     """Simulate and print two tables: effects by estimator, mixtures by policy."""
-    from analysis.simulate.repeat import load_arms, repeat, spell_summary, summarise_effects, summarise_policies
+    from analysis.simulate.repeat import (
+        load_arms,
+        repeat,
+        spell_summary,
+        summarise_attained,
+        summarise_effects,
+        summarise_policies,
+    )
     from causalmix.files import write_json
 
     plain = cast(SimulateConfig, OmegaConf.to_object(cfg))
@@ -38,7 +45,8 @@ def main(cfg: SimulateConfig) -> None:
         confidence=plain.confidence,
     )
     effects, policies = summarise_effects(trials), summarise_policies(trials)
-    rows = {"effects": spell_summary(effects), "policies": spell_summary(policies)}
+    attained = summarise_attained(trials)
+    rows = {"attained": asdict(attained), "effects": spell_summary(effects), "policies": spell_summary(policies)}
     if plain.json:
         write_json(Path(plain.json), {"settings": asdict(plain), **rows})
     if plain.as_json:
@@ -54,6 +62,7 @@ def main(cfg: SimulateConfig) -> None:
         for name, row in summary.items():
             table.add_row(name, *map(str, row.values()))
         console.print(table)
+    console.print(f"regret of an oracle that knows all but the sizes of the effects: {attained}", highlight=False)
 
 
 if __name__ == "__main__":

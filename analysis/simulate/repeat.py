@@ -6,6 +6,7 @@ import multiprocessing
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +18,7 @@ from analysis.simulate.world import make_world
 from causalmix.config import DialsConfig, EstimatorConfig, PolicyConfig, SimulateConfig
 from causalmix.config.folder import find_conf
 from causalmix.errors import ConfigError, nearest_name
+from causalmix.files import fingerprint, read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,25 @@ class Mean:
 
     def __str__(self) -> str:
         return f"{self.value:.3f} +- {self.error:.3f}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trial: a world, the arms that are asked, and where its scores are kept."""
+
+    dials: DialsConfig
+    arms: dict[str, Arm]
+    seed: int
+    n_targets: int
+    confidence: float
+    folder: Path | None
+
+    @property
+    def path(self) -> Path | None:
+        """The file of the scores: a hash of everything but the code and the folder."""
+        if self.folder is None:
+            return None
+        return self.folder / f"{fingerprint(asdict(replace(self, folder=None)))}.json"
 
 
 Summary = dict[str, dict[str, Mean]]  # name -> score -> mean
@@ -44,9 +65,14 @@ def repeat(
     confidence: float = 0.95,
     progress: bool = True,
     label: str = "sweeps",
+    folder: Path | None = None,
 ) -> list[Trial]:
-    """Run :func:`run_trial` on ``n_repetitions`` worlds, one seed each, in ``n_workers`` processes."""
-    jobs = [(dials, dict(arms), seed * 1_000_003 + i, n_targets, confidence) for i in range(n_repetitions)]
+    """Run :func:`run_trial` on ``n_repetitions`` worlds, one seed each, in ``n_workers`` processes.
+
+    With a ``folder`` every trial is written there when it is done, under a hash of all that it is made of but the
+    code, and read from there when it is asked for again: typed again, a command that was stopped goes on.
+    """
+    jobs = [Job(dials, dict(arms), seed * 1_000_003 + i, n_targets, confidence, folder) for i in range(n_repetitions)]
     hidden = None if progress else True
     if n_workers <= 1:
         return [_work(job) for job in tqdm(jobs, desc=label, disable=hidden, leave=False)]
@@ -63,6 +89,11 @@ def summarise_effects(trials: Sequence[Trial]) -> Summary:
 def summarise_policies(trials: Sequence[Trial]) -> Summary:
     """Return regret, gain, coverage, width, advised and misled, by arm."""
     return _summarise([trial.policies for trial in trials])
+
+
+def summarise_attained(trials: Sequence[Trial]) -> Mean:
+    """Return the mean regret of the oracle on the same runs."""
+    return mean_of([trial.attained for trial in trials])
 
 
 def load_arms(cfg: SimulateConfig) -> dict[str, Arm]:
@@ -100,9 +131,16 @@ def spell_summary(summary: Summary) -> list[dict[str, Any]]:
     return [{"name": name, **{score: asdict(mean) for score, mean in row.items()}} for name, row in summary.items()]
 
 
-def _work(job: tuple[DialsConfig, dict[str, Arm], int, int, float]) -> Trial:
-    dials, arms, seed, n_targets, confidence = job
-    return run_trial(make_world(dials, seed), seed, arms, n_targets=n_targets, confidence=confidence)
+def _work(job: Job) -> Trial:
+    path = job.path
+    if path is not None and path.exists():
+        return Trial.from_json(read_json(path))
+    world = make_world(job.dials, job.seed)
+    trial = run_trial(world, job.seed, job.arms, n_targets=job.n_targets, confidence=job.confidence)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, trial.to_json())
+    return trial
 
 
 def _load(group: str, name: str, schema: type[Any]) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from analysis.estimators.fit import check_estimator, fit_effects
 from analysis.estimators.select import select_estimator
 from analysis.policies.propose import propose
 from analysis.roles import Roles, assign_roles
+from analysis.simulate.oracle import attain
 from analysis.simulate.world import World, draw_table
 from analysis.target import Target
 from causalmix.config import EstimatorConfig, OutcomeConfig, PolicyConfig
@@ -77,10 +79,29 @@ class PolicyScore:
 
 @dataclass(frozen=True)
 class Trial:
-    """Scores of one simulated sweep, by name of estimator and of arm."""
+    """Scores of one simulated sweep, by name of estimator and of arm.
+
+    Attributes
+    ----------
+    effects : mapping of str to EffectScore
+    policies : mapping of str to PolicyScore
+    attained : float
+        Regret of an oracle on the same runs (see :func:`analysis.simulate.oracle.attain`), points.
+    """
 
     effects: Mapping[str, EffectScore]
-    policies: Mapping[str, PolicyScore] = field(default_factory=dict)
+    policies: Mapping[str, PolicyScore]
+    attained: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the scores as JSON-like content."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Trial:
+        """Read what :meth:`to_json` wrote."""
+        effects = {name: EffectScore(**row) for name, row in content["effects"].items()}
+        return cls(effects, {n: PolicyScore(**row) for n, row in content["policies"].items()}, content["attained"])
 
 
 def draw_targets(world: World, n_targets: int, seed: int) -> Floats:
@@ -106,10 +127,9 @@ def run_trial(world: World, seed: int, arms: Mapping[str, Arm], *, n_targets: in
     states = draw_targets(world, n_targets, seed)
     best = np.stack([world.best(x) for x in states])
     top = world.outcome(states, best)
-    fits: dict[str, tuple[Roles, Effects]] = {}
-    for arm in arms.values():
-        if arm.estimator.name not in fits:
-            fits[arm.estimator.name] = _fit(table, arm.estimator, seed)
+    estimators = {arm.estimator.name: arm.estimator for arm in arms.values()}
+    assert all(arm.estimator == estimators[arm.estimator.name] for arm in arms.values()), "a name is one estimator"
+    fits = {name: _fit(table, estimator, seed) for name, estimator in estimators.items()}
     effects = {name: score_effects(world, fit[1], states, confidence) for name, fit in fits.items()}
     policies = {}
     for name, arm in arms.items():
@@ -120,7 +140,7 @@ def run_trial(world: World, seed: int, arms: Mapping[str, Arm], *, n_targets: in
         answers = [propose(fitted, roles, target, arm.policy).weights for target in asked]
         mixtures = np.stack(answers if len(answers) == len(targets) else answers * len(targets))
         policies[name] = _score_policy(world, fitted, targets, mixtures, top, confidence)
-    return Trial(effects, policies)
+    return Trial(effects, policies, attain(world, seed, states))
 
 
 def _fit(table: RunsTable, cfg: EstimatorConfig, seed: int) -> tuple[Roles, Effects]:

@@ -108,9 +108,11 @@ class World:
 
     def outcome(self, X: Floats, mixtures: Floats) -> Floats:
         """Return the mean outcome (m,) of mixtures (m, K) at states (m, d), less what the state alone adds."""
-        logs = np.log(mixtures)
-        bend = 0.5 * (logs - self.centre) ** 2 @ self.curvature
-        return np.asarray((self.theta(X) * logs).sum(axis=-1) - bend)
+        return np.asarray((self.theta(X) * np.log(mixtures)).sum(axis=-1) - self.bending(mixtures))
+
+    def bending(self, mixtures: Floats) -> Floats:
+        """Return what mixtures (..., K) lose to curvature, points."""
+        return np.asarray(0.5 * (np.log(mixtures) - self.centre) ** 2 @ self.curvature)
 
     def level(self, X: Floats) -> Floats:
         """Return g (m,), what the state itself is worth."""
@@ -118,13 +120,16 @@ class World:
 
     def best(self, x: Floats) -> Floats:
         """Return the best mixture (K,) at one state: the box rule, or a search where effects bend."""
-        theta = self.theta(x[None, :])[0]
+        return self.best_for(self.theta(x[None, :])[0])
+
+    def best_for(self, theta: Floats) -> Floats:
+        """Return the best mixture (K,) if the effects were ``theta`` (K,), all else as it is."""
         positive = np.clip(theta, 0.0, None)
         even = np.full(len(theta), 1.0 / len(theta))
         start = project_to_box(positive, self.box) if positive.sum() > 0 else project_to_box(even, self.box)
         if self.dials.curvature == 0 and positive.sum() > 0:
             return start
-        return _climb(lambda t: float(self.outcome(x[None, :], t[None, :])[0]), [start, even], self.box)
+        return _climb(lambda t: float(theta @ np.log(t) - self.bending(t)), [start, even], self.box)
 
     def draw_mixtures(self, X: Floats, rng: np.random.Generator) -> Floats:
         """Draw one mixture (n, K) a state (n, d), from the floored Dirichlet."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.simulate.oracle import attain
 from analysis.simulate.repeat import load_arms, load_estimator, repeat, summarise_effects, summarise_policies
 from analysis.simulate.world import HETEROGENEITY, draw_table, make_world
 from causalmix.config import DialsConfig, SimulateConfig
@@ -87,11 +88,34 @@ def test_trials_are_the_same_in_one_process_and_in_two():
     assert 0 < summarise_effects(one)["linear_dml"]["rmse"].error < 1
 
 
+def test_a_folder_keeps_trials_and_gives_them_back(tmp_path, monkeypatch):
+    arms = load_arms(SimulateConfig(estimators=["linear_dml"], policies=["equal", "causalmix_a"]))
+    settings = {"n_targets": 3, "progress": False, "folder": tmp_path}
+    first = repeat(DialsConfig(n_runs=60), arms, n_repetitions=2, **settings)
+    monkeypatch.setattr("analysis.simulate.repeat.run_trial", lambda *_, **__: pytest.fail("fitted twice"))
+    assert repeat(DialsConfig(n_runs=60), arms, n_repetitions=2, **settings) == first
+    monkeypatch.undo()
+    more = repeat(DialsConfig(n_runs=60), arms, n_repetitions=3, **settings)
+    assert more[:2] == first
+    assert repeat(DialsConfig(n_runs=61), arms, n_repetitions=1, **settings) != first[:1]
+
+
+@pytest.mark.parametrize(("kind", "curvature"), [("linear", 0.0), ("step", 0.5), ("tree", 0.0)])
+def test_an_oracle_with_enough_runs_has_no_regret(kind, curvature):
+    regrets = []
+    for n in (60, 4000):
+        world = make_world(DialsConfig(n_runs=n, heterogeneity=kind, curvature=curvature), 2)
+        regrets.append(attain(world, 2, np.random.default_rng(0).normal(size=(6, 3))))
+    assert 0 <= regrets[1] < 0.02
+    assert regrets[1] < regrets[0]
+
+
 def test_the_command_prints_both_tables_and_writes_json(tmp_path):
     settings = ["dials.n_runs=60", "n_repetitions=2", "n_targets=3", "estimators=[linear_dml]", "policies=[equal]"]
     command = [sys.executable, "-m", "analysis.simulate", *settings, "n_workers=1", f"json={tmp_path}/a.json"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
     assert "effects theta" in done.stdout
+    assert "oracle that knows all but the sizes" in done.stdout
     written = json.loads((tmp_path / "a.json").read_text())
     assert written["settings"]["dials"]["n_runs"] == 60
     assert written["policies"][0]["name"] == "equal"

@@ -33,8 +33,15 @@ def test_coverage(tmp_path):
 
 
 def test_policy_regret(tmp_path):
-    printed, written = run("policy_regret", tmp_path, "--cells", "heterogeneity=step n_runs=128")
+    options = ["--cells", "heterogeneity=step n_runs=128", "--folder", str(tmp_path / "trials")]
+    printed, written = run("policy_regret", tmp_path, *options)
     (row,) = written["rows"]
+    assert row["keeps"] == (row["ratio"] <= 0.5)
+    assert row["oracle"]["value"] < row["policies"]["Equal"]["regret"]["value"]
+    assert len(list((tmp_path / "trials").iterdir())) == 2
+    again, same = run("policy_regret", tmp_path, *options)  # nothing is fitted twice
+    assert (again, same["rows"]) == (printed, written["rows"])
+    assert same["seconds"] < written["seconds"] / 2
     assert row["policies"]["Equal"]["gain"]["value"] == 0
     assert all(score["regret"]["value"] >= -1e-9 for score in row["policies"].values())
     assert f"{row['ratio']:.2f}" in printed
@@ -44,8 +51,12 @@ def test_policy_regret(tmp_path):
 def test_fewer_runs(tmp_path):
     printed, written = run("fewer_runs", tmp_path, "--cells", "none")
     (row,) = written["rows"]
-    assert list(row["ours"]) == ["48", "64", "96", "128", "192", "256"]
-    assert row["needed"] in printed
+    assert list(row["designs"]) == ["default", "wide"]
+    for answer in row["designs"].values():
+        assert list(answer["ours"]) == ["48", "64", "96", "128", "192", "256"]
+        reached = [int(n) for n, mean in answer["ours"].items() if mean["value"] <= row["peer"]["value"]]
+        assert answer["needed"] == (reached[0] if reached else None)
+    assert "for 1 of 1 kinds" in printed or "for 0 of 1 kinds" in printed
 
 
 def test_estimator_speed(tmp_path):

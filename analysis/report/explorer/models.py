@@ -35,6 +35,8 @@ def describe_effects(effects: Effects, roles: Roles, target: Target) -> dict[str
     Unexplorable
         A family whose gains are not ``d' theta`` and that has no closed form.
     """
+    if effects.curve is not None:
+        raise Unexplorable("The effects bend (estimator.curvature=true), which the page's rules do not know.")
     if isinstance(effects, LinearEffects) and isinstance(effects.basis, Basis):
         return _describe_linear(effects, effects.basis)
     if isinstance(effects, ProcessEffects):

@@ -30,6 +30,7 @@ class EstimatorConfig:
     log_offset: float = 0.0  # eps in log(T + eps); 0 refuses runs with a share of zero
     interval: str = "own"  # own | gp: judged by the posterior of varying_coefficient_gp, whose intervals cover
     per_outcome: bool = True  # fit each ability, then average
+    curvature: bool = False  # also a parabola in the log of each share; its size is learnt, and may be 0
     degree: int = 1  # linear_dml: 1 linear in the state, 2 with squares and products
     smoothness: str = "matern32"  # varying_coefficient_gp: matern32 | matern12, of g(x) and theta(x)
     steps: bool = True  # varying_coefficient_gp: average over jumps that theta(x) may have
@@ -51,9 +52,9 @@ class PolicyConfig:
     # natural | fixed
     kind: str = MISSING
     region: str = "kl"  # off | box | kl | reverse_kl | aitchison | l2 | support: docs/policies.md
-    rho: float = 0.5  # kl (KL(q||T) <= rho), reverse_kl (KL(T||q) <= rho): nats
+    rho: Any = 0.5  # kl (KL(q||T) <= rho), reverse_kl (KL(T||q) <= rho): nats; auto: read off the fit
     radius: float | None = None  # aitchison (log-ratios; null: sqrt(K)), l2 (shares; null: .75 / sqrt(K))
-    kappa: float = 0.0  # causalmix_s: standard errors subtracted from the predicted gain
+    kappa: float = 0.0  # causalmix_s, rho=auto: standard errors subtracted from the predicted gain
     n_candidates: int = 100_000
     n_best: int = 100
     weights: Any = None  # fixed: {domain: share}
