@@ -138,6 +138,10 @@ def explain_hydra_error(message: str, cause: str) -> str:
         match = re.search(pattern, text)
         if match:
             given = match.group(1)
+            if given in known_keys():  # a mapping that holds other names
+                inner = re.search(r"Key '([^']+)' is not in struct", text)
+                what = f"{given} has no entry {inner.group(1)!r}" if inner else f"{given} cannot be set so"
+                return f"{what}: '++{given}={{...}}' adds to a mapping.\n{first_line(text)}"
             full_key = re.search(rf"full_key: (\S+\.{re.escape(given)})\s", text)
             given = full_key.group(1) if full_key else given
             return (

@@ -231,6 +231,7 @@ def explain(*overrides: str) -> str:
         ("train.n_samples=null", "train.n_samples"),
         ("evaluate.dev=[math]", "evaluate.dev"),
         ("model.hidden_size={a: 1}", "model.hidden_size"),
+        ("pool.candidate.tau={math: {hes: 1}}", "'++pool.candidate.tau={...}' adds to a mapping"),
     ],
 )
 def test_a_wrong_setting_is_named_with_the_right_one(override: str, message: str) -> None:

@@ -209,7 +209,7 @@ class _Progress:
             rate = self.done / max(now - self.started, 1e-9)
             left = (self.total - self.done) / rate
             print(
-                f"{self.name}: {self.done} of {self.total} documents, {rate:.0f} a second, {left / 60:.1f} min left",
+                f"{self.name}: {self.done} of {self.total} documents, {rate:.3g} a second, {left / 60:.1f} min left",
                 file=sys.stderr,
                 flush=True,
             )
