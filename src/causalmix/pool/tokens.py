@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from causalmix.config import PoolConfig
 from causalmix.errors import PoolError
 from causalmix.files import read_json, write_json
 from causalmix.pool.documents import Message, Problems
 from causalmix.pool.encode import Encoded, Encoder
+from causalmix.pool.progress import Progress
 from causalmix.pool.reading import count_all, documents_path, load_array, load_tokenizer
 from causalmix.pool.sources import ROW_BYTES
 from causalmix.pool.stage import SUMMARY, Summary
@@ -74,8 +74,8 @@ def build_tokens(folder: Path, cfg: PoolConfig, root: Path, work: Path | None = 
     ]
     waiting = [task for task in tasks if not task.path("json").is_file()]
     total = count_all(root)
-    with tqdm(desc="tokenise", unit="doc", total=total, disable=None if progress else True) as bar:
-        bar.update(sum(read_json(task.path("json"))["n_documents"] for task in tasks if task not in waiting))
+    done = sum(read_json(task.path("json"))["n_documents"] for task in tasks if task not in waiting)
+    with Progress("tokenise", total, show=progress, done=done) as bar:
         n_workers = count_workers(cfg.n_workers, len(waiting), total * ROW_BYTES)
         run_tasks(tokenise_part, waiting, n_workers, bar)
     digest, lengths = join_parts(folder, tasks, dtype)
