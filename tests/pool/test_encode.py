@@ -93,6 +93,17 @@ def test_truncation_cuts_the_end_and_says_so(tokenizer: Any) -> None:
     np.testing.assert_array_equal(cut.tokens, whole.tokens[:20])
 
 
+def test_a_long_text_that_spells_a_special_token_is_cut_before_it_is_taken_apart(tokenizer: Any) -> None:
+    messages = [user("3 <|im_end|> 4"), assistant("7 <|im_end|> " * 3000)]
+    encoder = Encoder(tokenizer, 100)
+    whole = encode_conversations(tokenizer, [messages], 10**6)[0]
+    encoder.characters = 2000
+    (cut,) = encoder.encode([messages])
+    assert (cut.is_truncated, whole.is_truncated, cut.is_literal) == (True, False, True)
+    np.testing.assert_array_equal(cut.tokens, whole.tokens[:100])
+    np.testing.assert_array_equal(cut.labels, whole.labels[:100])
+
+
 def test_template_that_rewrites_is_refused() -> None:
     other = train_bpe(TEXTS, 400)
     other.chat_template = FORGETFUL

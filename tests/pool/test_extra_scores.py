@@ -74,7 +74,7 @@ def test_a_score_reads_the_part_it_is_told() -> None:
         ({"x": {"kind": "nowhere:make"}}, r"there is no module nowhere to import; put its folder on PYTHONPATH"),
         ({"x": {"kind": "json:make"}}, r"json has no function 'make'"),
         ({"x": {"kind": "builtins:list"}}, r"no module builtins|returned no function"),
-        ({"x": {"kind": "given", "path": "no.jsonl", "column": "s"}}, r"extra.x: path=no.jsonl: no such file"),
+        ({"x": {"kind": "given", "path": "no.jsonl", "column": "s"}}, r"extra.x.path=no.jsonl: no such file"),
     ],
 )
 def test_what_cannot_be_made_is_named(extra: Any, said: str) -> None:

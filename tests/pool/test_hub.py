@@ -67,7 +67,7 @@ def test_unmapped_names_come_in_one_error_with_their_counts(saved: Path, tmp_pat
     assert "pool.domain_map has no domain for 2 names of the field 'source'" in message
     assert f"'{MATH}' (20 documents)" in message
     assert f"'{CODE_TOO}' (20 documents)" in message
-    assert "or null to drop its documents: 'pool.domain_map={ai2-adapt-dev/" in message
+    assert "or null to drop its documents: '++pool.domain_map={ai2-adapt-dev/" in message
 
 
 def test_null_drops_and_counts(saved: Path, tmp_path: Path) -> None:
@@ -195,3 +195,20 @@ def test_mappings_are_checked_where_they_are_read(tmp_path: Path) -> None:
     cfg.domain_map = ["a"]
     with pytest.raises(PoolError, match=r"pool.domain_map=\['a'\] must map names to names"):
         check_config(cfg)
+
+
+def test_every_unpinned_name_comes_in_one_error() -> None:
+    cfg = to_config(compose_config(["pool=tulu3_100k", "pool.scores.rater.path=a/rater"])).pool
+    with pytest.raises(PoolError) as error:
+        check_config(cfg)
+    for key in ("pool.hf", "pool.tokenizer", "pool.scores.reference_lm", "pool.scores.rater"):
+        assert f"{key}.revision=None is not a commit" in str(error.value)
+
+
+def test_a_map_is_given_and_added_to_on_the_command_line() -> None:
+    assert compose_config(["pool=jsonl", "pool.domain_map={a/b.c_1: math}"])["pool"]["domain_map"] == {
+        "a/b.c_1": "math"
+    }
+    mapped = compose_config(["pool=tulu3_100k", "++pool.domain_map={a/b.c_1: null}"])["pool"]["domain_map"]
+    assert mapped["a/b.c_1"] is None
+    assert len(mapped) == 20

@@ -161,9 +161,9 @@ def test_empty_file(good_folder: Path, write_lines: Write, tmp_path: Path) -> No
         ({"messages": ["hello"]}, "messages[0] is a str"),
         ({"instruction": "q", "output": None}, "'output' is null, not text"),
         ({"instruction": "q"}, "'output' is null, not text"),
-        ({"id": None, "messages": chat("q", "a")}, "'id' is None"),
+        ({"id": None, "messages": chat("q", "a")}, "'id' is null"),
         ({"domain": "a.b", "messages": chat("q", "a")}, "'domain' is 'a.b'; a name has letters"),
-        ({"domain": None, "messages": chat("q", "a")}, "'domain' is None"),
+        ({"domain": None, "messages": chat("q", "a")}, "'domain' is null"),
         ('{"messages": [{"role": "assistant", "content": "\\ud800"}]}', "half of a surrogate pair"),
     ],
 )
@@ -238,7 +238,7 @@ def test_damaged_parquet(tmp_path: Path) -> None:
 def test_quality_is_checked_only_where_it_is_used(good_folder: Path, tmp_path: Path) -> None:
     cfg = config(good_folder)
     cfg.scores.rater.pairs = "quality"
-    assert "'quality' is None; pool.scores.rater.pairs=quality needs a number" in message_of(cfg, tmp_path)
+    assert "'quality' is null; pool.scores.rater.pairs=quality needs a number" in message_of(cfg, tmp_path)
 
 
 def test_split_text_takes_the_last_answer() -> None:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from causalmix.cli import app
 from causalmix.errors import PoolError
-from causalmix.pool import score_blocks, score_work, table
+from causalmix.pool import progress, score_blocks, score_work, table
 from causalmix.pool.prepare import prepare, score_pool
 from causalmix.pool.score_blocks import ScoreBlocks
 from causalmix.pool.score_work import Shard, count_workers, find_shard
@@ -153,7 +153,7 @@ def test_workers_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_log_says_how_fast_and_how_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(score_work, "SAY_EVERY_S", 0.0)
+    monkeypatch.setattr(progress, "SAY_EVERY_S", 0.0)
     cfg = tiny_config()
     cfg.scores.standard, cfg.scores.extra = [], {"size": {"kind": "length"}}
     score_pool(cfg, tmp_path, Shard(0, 2), progress=True)

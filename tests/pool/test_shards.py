@@ -24,6 +24,7 @@ from causalmix.pool.records import read_shard
 from causalmix.pool.sources import cut_file, find_sources
 from causalmix.pool.stage import run_stage
 from causalmix.pool.table import read_column
+from causalmix.pool.tokenizer import train_bpe
 from tests.pool.conftest import make_records
 
 Write = Callable[[str, Any], Path]
@@ -249,3 +250,21 @@ def test_a_compressed_file_reads_like_a_plain_one(folder: Path, tmp_path: Path) 
     path.unlink()
     after, _ = build(config(folder), tmp_path / "after")
     assert after["n_documents"] == before["n_documents"]
+
+
+def test_documents_that_the_template_refuses_are_named(folder: Path, tmp_path: Path) -> None:
+    made = train_bpe(["one two three"] * 9, 300)
+    made.chat_template = (
+        "{% for m in messages %}{% if '5' in m['content'] %}{{ raise_exception('no fives') }}{% endif %}"
+    )
+    made.chat_template += "{{ m['role'] + ' ' + m['content'] + '\n' }}{% endfor %}"
+    made.save_pretrained(tmp_path / "tokenizer")
+    cfg = config(folder)
+    cfg.tokenizer = TokenizerConfig(kind="pretrained", path=str(tmp_path / "tokenizer"))
+    with pytest.raises(PoolError) as error:
+        build(cfg, tmp_path / "root")
+    message = str(error.value)
+    assert "documents that cannot be tokenised: 30 problems" in message
+    assert "math-35: the tokenizer's chat template refuses a conversation: no fives" in message
+    assert "and 20 more" in message
+    assert "math-34: " not in message

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -85,18 +85,31 @@ def describe_pool(
     if as_json:
         typer.echo(json.dumps(facts, indent=1))
         return
+    typer.echo(f"{facts['path']} (fingerprint {facts['fingerprint']})")
     print_rows(
-        [{"domain": domain, **values} for domain, values in facts["domains"].items()],
-        f"{facts['name']}: {facts['n_documents']} documents, {facts['n_tokens']} tokens",
+        [{"domain": domain, **_space(values)} for domain, values in facts["domains"].items()],
+        f"{facts['name']}: {facts['n_documents']:,} documents, {facts['n_tokens']:,} tokens, "
+        f"{facts['n_target_tokens']:,} of them learnt",
     )
+    if facts["n_truncated"]:
+        share = facts["n_truncated"] / facts["n_documents"]
+        typer.echo(f"{facts['n_truncated']:,} documents ({share:.1%}) are cut at the longest length")
     for feature, count in facts["truncated_scores"].items():
-        typer.echo(f"{feature}: {count} texts ({count / facts['n_documents']:.1%}) were longer than what it reads")
+        typer.echo(f"{feature}: {count:,} texts ({count / facts['n_documents']:.1%}) were longer than what it reads")
     state = [{"state of a candidate pool": name, **values} for name, values in tabulate_state(facts).items()]
     print_rows(state, "means and quantiles of the normalised scores")
     for cause, counts in facts["left_out"].items():
-        typer.echo(f"left out as {cause}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+        typer.echo(f"left out as {cause}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    for domain, shares in facts["languages"].get("shares", {}).items():
+        largest = sorted(shares.items(), key=lambda entry: -entry[1])[:5]
+        typer.echo(f"languages of {domain}: " + ", ".join(f"{name} {share:.1%}" for name, share in largest))
     if html:
         typer.echo(f"wrote {html}")
+
+
+def _space(values: dict[str, Any]) -> dict[str, Any]:
+    """Name columns by words, between which a heading can be broken."""
+    return {name.replace("_", " "): value for name, value in values.items()}
 
 
 @app.command("verify")

@@ -15,7 +15,11 @@ def print_rows(rows: list[dict[str, Any]], title: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*rows[0], title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    for at, (name, value) in enumerate(rows[0].items()):
+        table.add_column(name, justify="right" if isinstance(value, int | float) else "left", no_wrap=at == 0)
     for row in rows:
-        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()))
+        table.add_row(
+            *(f"{v:.3f}" if isinstance(v, float) else f"{v:,}" if type(v) is int else str(v) for v in row.values())
+        )
     Console().print(table)

@@ -67,7 +67,7 @@ class ScoresConfig:
     scale_of: str | None = None  # folder of a prepared pool: its reference LM, rater and normaliser are used
     # Scores that exist already: null scores anew | documents (fields of the records) | a .jsonl(.gz) or .parquet by id.
     given: str | None = None
-    given_fields: Any = field(default_factory=dict)  # {hes: raw_scores.HES, ...}; dots lead into objects
+    given_fields: Any = None  # {hes: raw_scores.HES, ...}; dots lead into objects
     reference_lm: ReferenceLMConfig = field(default_factory=ReferenceLMConfig)
     rater: RaterConfig = field(default_factory=RaterConfig)
 
@@ -90,7 +90,7 @@ class HFConfig:
     revision: str | None = None  # of a Hub dataset: a commit, 40 hexadecimal digits
     subset: str | None = None  # configuration of a Hub dataset
     splits: list[str] = field(default_factory=list)  # splits to read; empty: all of them
-    data_files: Any = field(default_factory=dict)  # of a Hub dataset: {split: file or glob}
+    data_files: Any = None  # of a Hub dataset: {split: file or glob}
 
 
 @dataclass
@@ -123,7 +123,7 @@ class PoolConfig:
     heldout_path: str | None = None  # the same, for evaluation; null: folder/heldout-* beside folder/train-*
     domains: list[str] = field(default_factory=list)  # allowed domains; empty: those found
     domain_field: str = "domain"  # field naming a document's domain; absent: the file's (or split's) name does
-    domain_map: Any = field(default_factory=dict)  # {name in the source: domain, or null to drop its documents}
+    domain_map: Any = None  # {name in the source: domain, or null to drop its documents}; ++ adds to one
     n_documents: int = 20000  # demo only: how many to generate
     seed: int = 0  # demo generator and reference split
     reference_fraction: float = 0.2  # documents kept for tokenizer, raters and base; no run may draw them

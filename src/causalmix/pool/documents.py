@@ -136,8 +136,8 @@ def parse_messages(record: Mapping[str, Any]) -> tuple[Message, ...]:
         output = _require_text(record, "output")
         prompt = f"{instruction}\n{given}" if given else instruction
         return (Message("user", prompt), Message("assistant", output))
-    found = ", ".join(sorted(record)) or "no field at all"
-    raise BadRecordError(f"has neither 'messages' nor 'instruction' and 'output' (it has {found})")
+    found = ", ".join(f"{name} (null)" if record[name] is None else name for name in sorted(record))
+    raise BadRecordError(f"has neither 'messages' nor 'instruction' and 'output' (it has {found or 'no field at all'})")
 
 
 def parse_id(record: Mapping[str, Any], place: str) -> str:
@@ -146,7 +146,7 @@ def parse_id(record: Mapping[str, Any], place: str) -> str:
         return place
     given = record["id"]
     if isinstance(given, bool) or not isinstance(given, str | int) or given == "":
-        raise BadRecordError(f"'id' is {given!r}; it must be a non-empty string or an integer")
+        raise BadRecordError(f"'id' is {_spell(given)}; it must be a non-empty string or an integer")
     if isinstance(given, str) and (CONTROL.search(given) or not is_unicode(given)):
         raise BadRecordError(f"'id' is {given[:80]!r}; a name has no control characters")
     return str(given)
@@ -197,7 +197,8 @@ def check_name(given: Any, field: str) -> str:
     """
     if not isinstance(given, str) or not DOMAIN_NAME.fullmatch(given):
         raise BadRecordError(
-            f"'{field}' is {given!r}; a name has letters, digits, '_' and '-' (it becomes a column of the runs table)"
+            f"'{field}' is {_spell(given)}; a name has letters, digits, '_' and '-' (it becomes a column of the runs "
+            f"table)"
         )
     return given
 
@@ -206,7 +207,7 @@ def parse_quality(record: Mapping[str, Any]) -> float:
     """Read a ``quality`` label in [0, 1]."""
     given = record.get("quality")
     if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= 1:
-        raise BadRecordError(f"'quality' is {given!r}; pool.scores.rater.pairs=quality needs a number in [0, 1]")
+        raise BadRecordError(f"'quality' is {_spell(given)}; pool.scores.rater.pairs=quality needs a number in [0, 1]")
     return float(given)
 
 
@@ -265,6 +266,10 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _spell(value: Any) -> str:
+    return "null" if value is None else repr(value)[:80]
 
 
 def _describe(value: Any) -> str:

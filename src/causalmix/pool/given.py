@@ -46,7 +46,8 @@ def name_features(cfg: ScoresConfig) -> tuple[str, ...]:
 
 def name_fields(cfg: ScoresConfig) -> list[str]:
     """Say where each of the three scores stands."""
-    return [str(cfg.given_fields.get(feature, feature)) for feature in name_features(cfg)]
+    fields = cfg.given_fields or {}
+    return [str(fields.get(feature, feature)) for feature in name_features(cfg)]
 
 
 def parse_scores(cfg: ScoresConfig, record: Mapping[str, Any]) -> list[float]:

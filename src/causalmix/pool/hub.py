@@ -31,12 +31,23 @@ def identify_dataset(cfg: PoolConfig, checksums: Checksums) -> Any:
         saved = find_saved(folder)
         names = [name for name in saved if not chosen or name in chosen]
         return {name: checksums.hash_files(list_files(saved[name])) for name in names}
-    if not COMMIT.fullmatch(cfg.hf.revision or ""):
+    require_commit(cfg)
+    return [str(cfg.path), cfg.hf.revision, cfg.hf.subset, dict(sorted((cfg.hf.data_files or {}).items())), chosen]
+
+
+def require_commit(cfg: PoolConfig) -> None:
+    """Refuse a Hub name without a commit: what a branch holds changes.
+
+    Raises
+    ------
+    PoolError
+    """
+    is_folder = Path(str(cfg.path)).expanduser().is_dir()
+    if not is_folder and not COMMIT.fullmatch(cfg.hf.revision or ""):
         raise PoolError(
             f"pool.path={cfg.path} is no local folder, so it is read as a Hugging Face name, and "
             f"pool.hf.revision={cfg.hf.revision!r} is not a commit: pin one of 40 hexadecimal digits."
         )
-    return [str(cfg.path), cfg.hf.revision, cfg.hf.subset, dict(sorted(cfg.hf.data_files.items())), chosen]
 
 
 def find_saved(folder: Path) -> dict[str, Path]:
@@ -97,14 +108,15 @@ def open_splits(cfg: PoolConfig) -> dict[str, Dataset]:
                     str(cfg.path),
                     cfg.hf.subset,
                     revision=cfg.hf.revision,
-                    data_files=dict(cfg.hf.data_files) or None,
+                    data_files=dict(cfg.hf.data_files or {}) or None,
                 )
             )
     except PoolError:
         raise
     except Exception as error:  # the library, Arrow, the network and the disk each raise their own
+        hint = " Was it saved and copied whole?" if folder.is_dir() else ""
         raise PoolError(
-            f"no dataset can be opened from pool.path={cfg.path}: {type(error).__name__}: {error}"
+            f"no dataset can be opened from pool.path={cfg.path}: {type(error).__name__}: {error}.{hint}"
         ) from error
     unknown = [name for name in cfg.hf.splits if name not in found]
     if unknown:

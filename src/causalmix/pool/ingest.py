@@ -155,7 +155,7 @@ def read_documents(
         tally.n_records += 1
         try:
             identity = parse_id(record, f"{name}:{line}" if shard.kind != "hf" else f"{shard.name}:{line}")
-            domain = parse_domain(record, cfg.domain_field, shard.name, cfg.domain_map)
+            domain = parse_domain(record, cfg.domain_field, shard.name, cfg.domain_map or {})
             if domain is None:
                 tally.dropped[str(record.get(cfg.domain_field, shard.name))] += 1
                 continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from causalmix.pool.scores.extra import check_scorers, identify_scorers, list_fe
 from causalmix.pool.signature import check_settings as check_dedup
 from causalmix.pool.sources import SUFFIXES, Sources, expand
 from causalmix.pool.store import FORMAT
-from causalmix.pool.tokenizer import load_pretrained
+from causalmix.pool.tokenizer import load_pretrained, require_pinned
 from causalmix.pool.workers import count_workers
 
 SOURCES = ("demo", "jsonl", "parquet", "hf")
@@ -37,6 +37,8 @@ def check_config(cfg: PoolConfig) -> None:
     mappings = {"domain_map": cfg.domain_map, "hf.data_files": cfg.hf.data_files}
     mappings |= {"scores.given_fields": cfg.scores.given_fields}
     for key, mapping in mappings.items():
+        if mapping is None:
+            continue
         if not isinstance(mapping, Mapping) or not all(isinstance(value, str | None) for value in mapping.values()):
             raise PoolError(f"pool.{key}={mapping!r} must map names to names, such as {{a: b}}.")
     check_dedup(cfg.dedup)
@@ -48,9 +50,40 @@ def check_config(cfg: PoolConfig) -> None:
         name_features(cfg.scores)
         if cfg.source == "demo":
             raise PoolError(f"pool.scores.given={cfg.scores.given}: the demo's documents come without scores.")
+    check_pins(cfg)
     if cfg.tokenizer.kind == "pretrained":
         # Loaded here once more than needed: an hour's reading is a long way to a missing chat template.
         load_pretrained(cfg.tokenizer.path, cfg.tokenizer.revision)
+
+
+def check_pins(cfg: PoolConfig) -> None:
+    """Refuse Hugging Face names without a commit, all of them at once and before anything is read.
+
+    Raises
+    ------
+    PoolError
+    """
+    from causalmix.pool.hub import require_commit
+
+    checks: list[Callable[[], object]] = []
+    if cfg.source == "hf" and cfg.path:
+        checks.append(lambda: require_commit(cfg))
+    if cfg.tokenizer.kind == "pretrained":
+        checks.append(lambda: require_pinned("pool.tokenizer", cfg.tokenizer.path, cfg.tokenizer.revision))
+    if not cfg.scores.given and not cfg.scores.scale_of:
+        lm, rater = cfg.scores.reference_lm, cfg.scores.rater
+        if lm.path and {"hes", "normalized_loss"} & set(cfg.scores.standard):
+            checks.append(lambda: require_pinned("pool.scores.reference_lm", lm.path, lm.revision))
+        if rater.path and "writing_style" in cfg.scores.standard:
+            checks.append(lambda: require_pinned("pool.scores.rater", rater.path, rater.revision))
+    faults = []
+    for check in checks:
+        try:
+            check()
+        except PoolError as error:
+            faults.append(str(error))
+    if faults:
+        raise PoolError("\n".join(faults))
 
 
 def check_scores(scores: ScoresConfig) -> None:
@@ -128,6 +161,8 @@ def _drop_unused(settings: dict[str, Any]) -> None:
     if settings["scores"]["given"] is None:
         settings["scores"].pop("given")
         settings["scores"].pop("given_fields")
+    else:
+        settings["scores"]["given_fields"] = settings["scores"]["given_fields"] or {}
 
 
 def identify_weights(path: str | None, checksums: Checksums | None = None) -> Any:

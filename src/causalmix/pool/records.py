@@ -111,7 +111,9 @@ def _parse_line(raw: bytes | None, *, is_first: bool) -> Record | None:
         record = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         cut = "" if raw.endswith(b"\n") else "; the line has no end: was the file cut short?"
-        said = f"{error.msg} at character {error.pos + 1} of the line" if isinstance(error, ValueError) else str(error)
+        said = str(error)
+        if isinstance(error, json.JSONDecodeError):  # its own words call the line a file: "line 1 column 7"
+            said = f"{error.msg.removesuffix(' at')} at character {error.pos + 1} of the line"
         raise PoolError(f"not JSON ({said}){cut}") from None
     except ValueError as error:  # an integer of more digits than Python reads
         raise PoolError(f"not JSON ({error})") from None

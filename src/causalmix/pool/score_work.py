@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import sys
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -13,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from causalmix.config import PoolConfig
 from causalmix.errors import PoolError
 from causalmix.pool.documents import split_text
+from causalmix.pool.progress import Progress
 from causalmix.pool.reading import documents_path
 from causalmix.pool.score_blocks import ScoreBlocks
 from causalmix.pool.scores.scorer import ScoredText
@@ -28,7 +25,6 @@ if TYPE_CHECKING:
     from causalmix.pool.scores.panel import Panel
 
 BLOCKS_A_WORKER = 4  # a process costs seconds to start: fewer blocks than that are not worth another
-SAY_EVERY_S = 30.0  # where there is no terminal
 
 
 @dataclass(frozen=True)
@@ -93,10 +89,11 @@ def score_shard(cfg: PoolConfig, root: Path, blocks: ScoreBlocks, shard: Shard, 
     scored = (
         _score_here(cfg, root, blocks, asked) if n_workers == 1 else _score_apart(cfg, root, blocks, asked, n_workers)
     )
-    with _Progress(sum(sizes.values()), shard, show=progress) as bar:
+    name = "score" if shard.of == 1 else f"score, shard {shard.index} of {shard.of}"
+    with Progress(name, sum(sizes.values()), show=progress) as bar:
         for block in scored:
             done += sizes[block]
-            bar.add(sizes[block])
+            bar.update(sizes[block])
     return done
 
 
@@ -183,34 +180,3 @@ def _score_apart(cfg: PoolConfig, root: Path, blocks: ScoreBlocks, asked: list[i
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-class _Progress:
-    """A bar on a terminal; a line now and then in a log."""
-
-    def __init__(self, total: int, shard: Shard, *, show: bool) -> None:
-        name = "score" if shard.of == 1 else f"score, shard {shard.index} of {shard.of}"
-        self.name, self.total, self.done = name, total, 0
-        self.is_log = show and not sys.stderr.isatty()
-        self.bar = tqdm(total=total, desc=name, unit="doc", disable=None if show else True)
-        self.started = self.said = time.monotonic()
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def add(self, count: int) -> None:
-        self.done += count
-        self.bar.update(count)
-        now = time.monotonic()
-        if self.is_log and (now - self.said >= SAY_EVERY_S or (self.done == self.total and self.said > self.started)):
-            rate = self.done / max(now - self.started, 1e-9)
-            left = (self.total - self.done) / rate
-            print(
-                f"{self.name}: {self.done} of {self.total} documents, {rate:.0f} a second, {left / 60:.1f} min left",
-                file=sys.stderr,
-                flush=True,
-            )
-            self.said = now

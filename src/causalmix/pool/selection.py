@@ -74,7 +74,7 @@ def collect_problems(cfg: PoolConfig, tasks: Sequence[ShardTask], problems: Prob
         raise PoolError(
             f"pool {cfg.name}: pool.domain_map has no domain for {len(unmapped)} names of the field "
             f"{cfg.domain_field!r}: {name_some(names, 50)}. Give each a domain, or null to drop its documents: "
-            f"'pool.domain_map={{{example}: null}}'.{more}"
+            f"'++pool.domain_map={{{example}: null}}'.{more}"
         )
     return dropped
 

@@ -41,6 +41,8 @@ class Shard:
         Bytes (jsonl), row groups (parquet) or rows (hf); the whole file where it cannot be cut (gzip).
     first : int
         Number of the first line or row, from 1.
+    count : int
+        Lines or rows, where they are known before it is read.
     """
 
     path: str
@@ -49,6 +51,7 @@ class Shard:
     start: int = 0
     stop: int = 0
     first: int = 1
+    count: int = 0
 
     @property
     def n_bytes(self) -> int:
@@ -58,6 +61,11 @@ class Shard:
         if self.kind in ("demo", "hf"):
             return (self.stop - self.start) * ROW_BYTES
         return PACKED * Path(self.path).stat().st_size
+
+    @property
+    def n_records(self) -> int:
+        """Lines or rows; of a gzipped file an estimate."""
+        return self.count or self.n_bytes // ROW_BYTES
 
 
 @dataclass(frozen=True)
@@ -112,14 +120,15 @@ def find_sources(cfg: PoolConfig, checksums: Checksums | None = None) -> Sources
 def plan_shards(cfg: PoolConfig, sources: Sources | None) -> list[Shard]:
     """Cut the training documents into shards, in their order."""
     if sources is None:
-        return [Shard("demo", "demo", "demo", 0, cfg.n_documents)]
+        return [Shard("demo", "demo", "demo", 0, cfg.n_documents, count=cfg.n_documents)]
     if cfg.source == "hf":
         from causalmix.pool.hub import open_splits
 
         return [
-            Shard(str(cfg.path), "hf", name, start, min(start + SHARD_ROWS, len(split)), start + 1)
+            Shard(str(cfg.path), "hf", name, start, stop, start + 1, stop - start)
             for name, split in open_splits(cfg).items()
             for start in range(0, max(1, len(split)), SHARD_ROWS)
+            for stop in [min(start + SHARD_ROWS, len(split))]
         ]
     return [shard for path in sources.train for shard in cut_file(path)]
 
@@ -166,8 +175,8 @@ def expand(given: str, key: str, suffixes: tuple[str, ...]) -> tuple[Path, ...]:
     return found
 
 
-def _cut_lines(path: Path) -> Iterator[tuple[int, int, int]]:
-    """Yield first byte, byte after the last, and number of the first line of each shard."""
+def _cut_lines(path: Path) -> Iterator[tuple[int, int, int, int]]:
+    """Yield first byte, byte after the last, number of the first line, and lines of each shard."""
     size = path.stat().st_size
     start, line = 0, 1
     with path.open("rb") as handle:
@@ -181,14 +190,14 @@ def _cut_lines(path: Path) -> Iterator[tuple[int, int, int]]:
                     break
                 lines += chunk.count(b"\n")
                 stop += len(chunk)
-            yield start, stop, line
+            yield start, stop, line, lines
             start, line = stop, line + lines
             if start >= size:
                 return
 
 
-def _cut_row_groups(path: Path) -> Iterator[tuple[int, int, int]]:
-    """Yield first row group, the one after the last, and number of the first row of each shard."""
+def _cut_row_groups(path: Path) -> Iterator[tuple[int, int, int, int]]:
+    """Yield first row group, the one after the last, number of the first row, and rows of each shard."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -196,7 +205,7 @@ def _cut_row_groups(path: Path) -> Iterator[tuple[int, int, int]]:
         with pq.ParquetFile(path) as table:
             counts = [table.metadata.row_group(at).num_rows for at in range(table.num_row_groups)]
     except (pa.ArrowException, OSError):
-        yield 0, 0, 1  # reading it will say what is wrong
+        yield 0, 0, 1, 0  # reading it will say what is wrong
         return
     start, row = 0, 1
     while start < max(1, len(counts)):
@@ -204,5 +213,5 @@ def _cut_row_groups(path: Path) -> Iterator[tuple[int, int, int]]:
         while stop < len(counts) and (rows == 0 or rows + counts[stop] <= SHARD_ROWS):
             rows += counts[stop]
             stop += 1
-        yield start, stop, row
+        yield start, stop, row, rows
         start, row = max(stop, 1), row + rows

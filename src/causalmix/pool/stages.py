@@ -21,6 +21,7 @@ from causalmix.pool.documents import Problems
 from causalmix.pool.duplicates import choose_bands
 from causalmix.pool.given import SCORES_FILE
 from causalmix.pool.ingest import ShardTask, ingest_shard, read_heldout
+from causalmix.pool.progress import Progress
 from causalmix.pool.reading import documents_path, spread_reference
 from causalmix.pool.scores import IN_DOCUMENTS
 from causalmix.pool.selection import select_documents
@@ -108,7 +109,8 @@ def ingest_all(cfg: PoolConfig, sources: Sources | None, work: Path, *, progress
     tasks = [ShardTask(cfg, shard, work, number, bands) for number, shard in enumerate(shards)]
     waiting = [task for task in tasks if not task.is_done]
     n_workers = count_workers(cfg.n_workers, len(waiting), sum(task.shard.n_bytes for task in waiting))
-    with tqdm(desc="read", unit="doc", disable=None if progress else True) as bar:
+    done = sum(int(read_json(task.summary)["n_records"]) for task in tasks if task.is_done)
+    with Progress("read", done + sum(task.shard.n_records for task in waiting), show=progress, done=done) as bar:
         run_tasks(ingest_shard, waiting, n_workers, bar)
     return tasks
 

@@ -141,6 +141,12 @@ def count_groups(path: Path) -> int:
         return int(table.num_row_groups)
 
 
+def count_rows(path: Path, groups: range) -> int:
+    """Documents in some row groups."""
+    with pq.ParquetFile(path) as table:
+        return sum(int(table.metadata.row_group(group).num_rows) for group in groups)
+
+
 def iterate_column(path: Path, name: str) -> Iterator[Any]:
     """Yield one column of all documents."""
     with pq.ParquetFile(path) as table:

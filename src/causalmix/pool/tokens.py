@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from causalmix.config import PoolConfig
+from causalmix.errors import PoolError
 from causalmix.files import read_json, write_json
-from causalmix.pool.encode import Encoder
+from causalmix.pool.documents import Message, Problems
+from causalmix.pool.encode import Encoded, Encoder
+from causalmix.pool.progress import Progress
 from causalmix.pool.reading import count_all, documents_path, load_array, load_tokenizer
 from causalmix.pool.sources import ROW_BYTES
 from causalmix.pool.stage import SUMMARY, Summary
 from causalmix.pool.statistics import summarise_lengths
-from causalmix.pool.table import count_groups, read_batches
+from causalmix.pool.table import count_groups, count_rows, read_batches, read_rows
 from causalmix.pool.workers import count_workers, run_tasks
 
 if TYPE_CHECKING:
@@ -72,8 +74,8 @@ def build_tokens(folder: Path, cfg: PoolConfig, root: Path, work: Path | None = 
     ]
     waiting = [task for task in tasks if not task.path("json").is_file()]
     total = count_all(root)
-    with tqdm(desc="tokenise", unit="doc", total=total, disable=None if progress else True) as bar:
-        bar.update(sum(read_json(task.path("json"))["n_documents"] for task in tasks if task not in waiting))
+    done = sum(read_json(task.path("json"))["n_documents"] for task in tasks if task not in waiting)
+    with Progress("tokenise", total, show=progress, done=done) as bar:
         n_workers = count_workers(cfg.n_workers, len(waiting), total * ROW_BYTES)
         run_tasks(tokenise_part, waiting, n_workers, bar)
     digest, lengths = join_parts(folder, tasks, dtype)
@@ -101,7 +103,7 @@ def tokenise_part(task: TokenTask) -> int:
     dtype = np.dtype(task.dtype)
     with task.path("tokens").open("wb") as tokens, task.path("labels").open("wb") as labels:
         for conversations in read_batches(documents_path(task.root), task.groups):
-            for document in encoder.encode(conversations):
+            for document in _encode(task, encoder, conversations, len(lengths)):
                 tokens.write(document.tokens.astype(dtype, copy=False).tobytes())
                 labels.write(document.labels.tobytes())
                 lengths.append(len(document.tokens))
@@ -113,6 +115,26 @@ def tokenise_part(task: TokenTask) -> int:
     np.save(task.path("lengths.npy"), np.asarray(lengths, dtype=np.int64))
     write_json(task.path("json"), {"n_documents": len(lengths), **counts})
     return len(lengths)
+
+
+def _encode(
+    task: TokenTask, encoder: Encoder, conversations: Sequence[tuple[Message, ...]], before: int
+) -> list[Encoded]:
+    """Encode conversations; those that the template refuses are named with their documents' ids."""
+    try:
+        return encoder.encode(conversations)
+    except PoolError:
+        path = documents_path(task.root)
+        start = count_rows(path, range(task.groups.start)) + before
+        ids, _ = read_rows(path, start, start + len(conversations))
+        problems = Problems()
+        for identity, conversation in zip(ids, conversations):
+            try:
+                encoder.encode([conversation])
+            except PoolError as problem:
+                problems.add(identity, problem)
+        problems.raise_any("documents that cannot be tokenised")
+        raise
 
 
 def join_parts(folder: Path, tasks: Sequence[TokenTask], dtype: np.dtype[Any]) -> tuple[Any, NDArray[np.int64]]:

@@ -7,11 +7,10 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
-
-from tqdm import tqdm
+from typing import TypeVar
 
 from causalmix.errors import PoolError
+from causalmix.pool.progress import Progress
 
 Task = TypeVar("Task")
 WORTH = 16 * 2**20
@@ -39,7 +38,7 @@ def count_workers(wanted: int | None, n_tasks: int, n_bytes: int) -> int:
     return max(1, min(wanted or min(len(os.sched_getaffinity(0)), n_bytes // WORTH), n_tasks))
 
 
-def run_tasks(work: Callable[[Task], int], tasks: Sequence[Task], n_workers: int, bar: tqdm[Any]) -> None:
+def run_tasks(work: Callable[[Task], int], tasks: Sequence[Task], n_workers: int, bar: Progress) -> None:
     """Do every task, in this process or in several; ``work`` returns how far the bar moves.
 
     Parameters
@@ -49,7 +48,7 @@ def run_tasks(work: Callable[[Task], int], tasks: Sequence[Task], n_workers: int
     tasks : sequence
         What is done already is left out by the caller.
     n_workers : int
-    bar : tqdm
+    bar : Progress
 
     Raises
     ------

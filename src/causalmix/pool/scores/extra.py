@@ -7,6 +7,7 @@ of :data:`KINDS`, or ``my_module:make_scorer``: a factory that takes the entry's
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import importlib
 import importlib.util
@@ -18,7 +19,7 @@ from typing import Any
 
 from causalmix.errors import PoolError, name_some, nearest_name
 from causalmix.pool.scores import FEATURES
-from causalmix.pool.scores.given import GivenScores
+from causalmix.pool.scores.given import GivenScores, find_tables
 from causalmix.pool.scores.plain import compression_ratio, length, moving_type_token_ratio, type_token_ratio
 from causalmix.pool.scores.scorer import Scorer
 
@@ -104,13 +105,16 @@ def check_scorers(extra: Any) -> None:
     Raises
     ------
     PoolError
-        For an unknown kind, a module that cannot be imported, or settings that the factory does not take.
+        For an unknown kind, a module that cannot be imported, settings that the factory does not take, or a
+        table that is not there.
     """
     for name, (kind, settings) in read_entries(extra).items():
         try:
             inspect.signature(_find_factory(name, kind)).bind(**settings)
         except TypeError as error:
             raise PoolError(f"pool.scores.extra.{name}: {kind} does not take these settings: {error}.") from error
+        if kind == "given":
+            find_tables(str(settings["path"]), f"pool.scores.extra.{name}.path")
 
 
 def identify_scorers(extra: Any) -> dict[str, Any]:
@@ -164,7 +168,8 @@ def _identify_value(key: str, value: Any) -> Any:
     if Path(value).is_dir():
         files = sorted(path for path in Path(value).rglob("*") if path.is_file())
         return {str(path.relative_to(value)): _hash_file(path) for path in files}
-    return value
+    matches = sorted(Path(match) for match in glob.glob(value) if Path(match).is_file())  # noqa: PTH207
+    return {path.name: _hash_file(path) for path in matches} or value
 
 
 def _hash_file(path: Path) -> str:

@@ -77,14 +77,14 @@ def read_texts(
         for encoding in backend.encode_batch(batch, add_special_tokens=False)
     )
     for some, start in zip(pieces, starts or [0] * len(texts)):
-        ids: list[int] = []
-        first, begin = None, 0
+        parts: list[NDArray[np.int32]] = []
+        first, begin, count = None, 0, 0
         for piece, encoding in zip(some, encodings):
             if first is None and (at := _find_first(encoding, max(0, start - begin))) < len(encoding):
-                first = len(ids) + at
-            ids += encoding.ids
-            begin += len(piece)
-        yield Reading(np.array(ids, dtype=np.int32), len(ids) if first is None else first)
+                first = count + at
+            parts.append(np.array(encoding.ids, dtype=np.int32))
+            begin, count = begin + len(piece), count + len(encoding)
+        yield Reading(parts[0] if len(parts) == 1 else np.concatenate(parts), count if first is None else first)
 
 
 def _cut(text: str) -> Iterator[str]:
