@@ -14,10 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import scaled_dot_product_attention
 
+from causalmix.train.attention import round_up
+
 Integers = NDArray[np.int64]
 
 SHORT = 32  # queries and keys up to so many are computed together: below it a call costs more than padding
 AT_ONCE = 2**26  # pairs of a query and a key a call: what the mask takes in bytes
+KEPT = 2**18  # pairs whose mask is kept for the next model; those of long documents are made again
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,20 @@ class Group:
         Tokens of each path, filled up with any after its end.
     places : Tensor of int64, shape (n, 1, n_queries, 1) or None
         Position of each query: it sees as many keys and its own. None where every query is a key too, in order.
+    kept : Tensor of bool, shape (n, 1, n_queries, n_keys) or None
+        The mask that follows from ``places``, where it is small.
     """
 
     rows: torch.Tensor
     keys: torch.Tensor
     places: torch.Tensor | None
+    kept: torch.Tensor | None
+
+    def make_mask(self) -> torch.Tensor | None:
+        """Say which keys each query sees; None is torch's own causal mask."""
+        if self.places is None or self.kept is not None:
+            return self.kept
+        return find_seen(self.places, self.keys.shape[1])
 
 
 @dataclass(frozen=True)
@@ -84,13 +96,15 @@ def group_branches(counts: Integers, positions: Integers, paths: Sequence[Intege
     for chosen in _split_alike(counts, lengths):
         within = np.minimum(np.arange(counts[chosen].max()), counts[chosen, None] - 1)
         rows = starts[chosen, None] + within
-        along = np.minimum(np.arange(lengths[chosen].max()), lengths[chosen, None] - 1)
+        along = np.minimum(np.arange(round_up(int(lengths[chosen].max()))), lengths[chosen, None] - 1)
         keys = laid_out[(ends - lengths)[chosen, None] + along]
         scatter[rows] = at + np.arange(len(chosen))[:, None] * rows.shape[1] + within
         at += rows.size
         is_whole = bool((counts[chosen] == lengths[chosen]).all())
         places = None if is_whole else torch.from_numpy(positions[rows])[:, None, :, None].to(device)
-        groups.append(Group(torch.from_numpy(rows).to(device), torch.from_numpy(keys).to(device), places))
+        is_small = rows.size * keys.shape[1] <= KEPT
+        kept = find_seen(places, keys.shape[1]) if places is not None and is_small else None
+        groups.append(Group(torch.from_numpy(rows).to(device), torch.from_numpy(keys).to(device), places, kept))
     return Branches(tuple(groups), torch.from_numpy(scatter).to(device), int(lengths.max()))
 
 
@@ -104,14 +118,17 @@ def attend_branches(
     for group in layout.groups:
         queries = _take(query, group.rows, 1)
         keys, values = _take(key, group.keys, n_copies), _take(value, group.keys, n_copies)
-        mask = None
-        if group.places is not None:
-            mask = torch.arange(group.keys.shape[1], device=query.device) <= group.places
+        mask = group.make_mask()
         out = scaled_dot_product_attention(
             queries, keys, values, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=is_cpu
         )
         outputs.append(out.transpose(1, 2).flatten(0, 1).flatten(1))
     return torch.cat(outputs).index_select(0, layout.scatter)
+
+
+def find_seen(places: torch.Tensor, n_keys: int) -> torch.Tensor:
+    """Let each query see the keys up to its own place."""
+    return torch.arange(n_keys, device=places.device) <= places
 
 
 def _take(rows: torch.Tensor, index: torch.Tensor, n_copies: int) -> torch.Tensor:
