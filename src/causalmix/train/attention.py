@@ -21,7 +21,6 @@ from causalmix.train.flat import Flat
 
 KINDS = ("documents", "varlen", "flex")
 SHORT = 64  # documents up to this many tokens are gathered together: below it a call costs more than padding
-VECTOR = 16  # keys are filled up to a multiple: a CPU's kernel takes up to three times as long over a rest
 Tensors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -148,11 +147,6 @@ def document_of(boundaries: torch.Tensor, n_tokens: int) -> torch.Tensor:
     """Number the document of each token, shape (n_tokens,); empty documents at the end have none."""
     tokens = torch.arange(n_tokens, device=boundaries.device, dtype=boundaries.dtype)
     return torch.searchsorted(boundaries, tokens, right=True)
-
-
-def round_up(length: int) -> int:
-    """Round a number of keys up to whole vectors."""
-    return -(-length // VECTOR) * VECTOR
 
 
 class Regroup(torch.autograd.Function):
