@@ -1,8 +1,9 @@
 """How fast are the demo's held-out tasks scored? Ours against lm-eval's own model at its best batch size.
 
-Same tasks, requests and model, in one process and in turns; seconds are of CPU time, the fastest repetition of each.
-"first" holds tokenising and packing, which lm-eval's model does again for every model; "again" is the second model of
-a warm worker and every one after it, which finds its requests packed. All log-likelihoods are checked to be equal.
+Same tasks, requests and model, in one warm process and in turns; seconds are of CPU time, the fastest repetition of
+each. "first" holds tokenising and packing, which lm-eval's model does again for every model; "again" is the second
+model of a warm worker and every one after it, which finds its requests packed. The whole evaluation holds what lm-eval
+does around its model too: making requests, metrics, tables. All numbers are checked to be equal.
 Last, runs of the demo's proxy from start to record: the share of them that evaluation takes, from their own events.
 
     python benchmarks/evaluation.py [--repetitions 3] [--outputs outputs] [--json FILE]
@@ -28,6 +29,8 @@ from train import DEMO, find_demo, run_process  # first: it sets the threads, an
 
 if TYPE_CHECKING:
     from causalmix.config import EvaluateConfig
+    from causalmix.evaluate.evaluator import Evaluator
+    from causalmix.pool.store import Pool
 
 BATCH_SIZES = (1, 8, 16, 32, 64, 128)
 TOLERANCE = 1e-5
@@ -97,17 +100,21 @@ def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
     from causalmix.config import EvaluateConfig
     from causalmix.evaluate.evaluator import Evaluator
     from causalmix.pool.store import open_pool
+    from causalmix.run.workshop import keep_freed_memory
     from causalmix.train.model import load_base
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     pool_dir, base_dir = find_demo(options.override, options.outputs)
     pool, model = open_pool(pool_dir), load_base(base_dir).eval()
     cfg = EvaluateConfig(**compose(options)["evaluate"])
+    keep_freed_memory()  # as a worker does
     evaluator = Evaluator(cfg, pool.tokenizer, pool.heldout_path)
     evaluator.evaluate(model)
     requests = [one for task in evaluator.tasks for one in evaluator.loaded["tasks"][task].instances]
     cells = {"the demo's answers": requests, "four lettered answers a question": make_questions(requests)}
-    return [{"cell": name, **time_arms(model, pool.tokenizer, cfg, cells[name], options)} for name in cells]
+    rows = [{"cell": name, **time_arms(model, pool.tokenizer, cfg, cells[name], options)} for name in cells]
+    arms = make_whole_arms(evaluator, model, pool, cfg)
+    return [*rows, {"cell": "the demo's evaluation, whole", **time_in_turns(arms, len(requests), options.repetitions)}]
 
 
 def make_questions(requests: list[Any]) -> list[Any]:
@@ -141,18 +148,51 @@ def time_arms(
     for size in BATCH_SIZES:
         stock = make_stock(model, tokenizer, cfg.max_length, size)
         arms["lm-eval", size] = partial(stock.loglikelihood, requests, disable_tqdm=True)
+    return time_in_turns(arms, len(requests), options.repetitions)
+
+
+def make_whole_arms(
+    evaluator: Evaluator, model: Any, pool: Pool, cfg: EvaluateConfig
+) -> dict[tuple[str, int], Callable[[], Any]]:
+    """Evaluate by :class:`Evaluator`, and by lm-eval's own function with its own model, tasks loaded before."""
+    from lm_eval.evaluator import evaluate
+
+    from causalmix.evaluate.evaluator import load_local_tasks, quiet_lm_eval
+    from causalmix.evaluate.likelihood import LikelihoodLM
+
+    evaluator.lm = LikelihoodLM(pool.tokenizer, max_length=cfg.max_length, batch_size=cfg.batch_size)
+    loaded = load_local_tasks(evaluator.tasks, pool.heldout_path, cfg.limit)
+
+    def ours() -> list[tuple[float, bool]]:
+        scores = evaluator.evaluate(model).scores
+        return [(scores[task].bits_per_byte, True) for task in evaluator.tasks]
+
+    def theirs(stock: Any) -> list[tuple[float, bool]]:
+        with quiet_lm_eval():
+            found = evaluate(stock, loaded, bootstrap_iters=0, log_samples=False, apply_chat_template=True)["results"]
+        return [(found[task]["bits_per_byte,none"], True) for task in evaluator.tasks]
+
+    ours()
+    stocks = {size: make_stock(model, pool.tokenizer, cfg.max_length, size) for size in BATCH_SIZES[2:]}
+    arms: dict[tuple[str, int], Callable[[], Any]] = {("ours, again", cfg.batch_size): ours}
+    return arms | {("lm-eval", size): partial(theirs, stock) for size, stock in stocks.items()}
+
+
+def time_in_turns(arms: dict[tuple[str, int], Callable[[], Any]], n_requests: int, repetitions: int) -> dict[str, Any]:
+    """Time arms in turns, and check that they say what the first one says."""
     best: dict[tuple[str, int], float] = {}
     found: dict[tuple[str, int], Any] = {}
-    for _ in range(options.repetitions):
+    for _ in range(repetitions):
         for arm, score in arms.items():
             started = time.process_time()
             found[arm] = score()
             best[arm] = min(best.get(arm, float("inf")), time.process_time() - started)
-    difference = max(measure_difference(found["ours, first", cfg.batch_size], answers) for answers in found.values())
+    reference = next(iter(found.values()))
+    difference = max(measure_difference(reference, answers) for answers in found.values())
     if difference > TOLERANCE:
         raise SystemExit(f"the numbers are not the same: they differ by {difference:.1e}")
     rows = [{"arm": arm, "batch_size": size, "seconds": seconds} for (arm, size), seconds in best.items()]
-    return {"n_requests": len(requests), "difference": difference, "rows": rows}
+    return {"n_requests": n_requests, "difference": difference, "rows": rows}
 
 
 def make_stock(model: Any, tokenizer: Any, max_length: int, batch_size: int) -> Any:

@@ -60,7 +60,10 @@ def grow_tree(sequences: Sequence[Integers]) -> Tree:
     sequences : sequence of ndarray of int64
         Distinct, in the order of :func:`sort_sequences`.
     """
-    own, paths, counts, n_tokens = [], [], [], 0
+    own: list[Integers] = []
+    paths: list[Integers] = []
+    counts: list[int] = []
+    n_tokens = 0
     for at, sequence in enumerate(sequences):
         n_shared = count_shared(sequences[at - 1], sequence) if at else 0
         n_shared = n_shared if n_shared * WORTH > len(sequence) else 0

@@ -18,6 +18,8 @@ Integers = NDArray[np.int64]
 
 SHORT = 32  # queries and keys up to so many are computed together: below it a call costs more than padding
 AT_ONCE = 2**26  # pairs of a query and a key a call: what the mask takes in bytes
+VECTOR = 16  # a CPU's kernel does so many keys at once, and a rest of more than five one by one takes longer
+KEPT = 2**18  # pairs whose mask is kept for the next model; those of long documents are made again
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,20 @@ class Group:
         Tokens of each path, filled up with any after its end.
     places : Tensor of int64, shape (n, 1, n_queries, 1) or None
         Position of each query: it sees as many keys and its own. None where every query is a key too, in order.
+    kept : Tensor, shape (n, 1, n_queries, n_keys) or None
+        The mask that follows from ``places``, where it is small: 0 or minus infinity, as kernels add it.
     """
 
     rows: torch.Tensor
     keys: torch.Tensor
     places: torch.Tensor | None
+    kept: torch.Tensor | None
+
+    def make_mask(self, dtype: torch.dtype) -> torch.Tensor | None:
+        """Say which keys each query sees; None is torch's own causal mask."""
+        if self.kept is not None:
+            return self.kept.to(dtype)
+        return None if self.places is None else find_seen(self.places, self.keys.shape[1])
 
 
 @dataclass(frozen=True)
@@ -84,13 +95,17 @@ def group_branches(counts: Integers, positions: Integers, paths: Sequence[Intege
     for chosen in _split_alike(counts, lengths):
         within = np.minimum(np.arange(counts[chosen].max()), counts[chosen, None] - 1)
         rows = starts[chosen, None] + within
-        along = np.minimum(np.arange(lengths[chosen].max()), lengths[chosen, None] - 1)
+        along = np.minimum(np.arange(_widen(int(lengths[chosen].max()))), lengths[chosen, None] - 1)
         keys = laid_out[(ends - lengths)[chosen, None] + along]
         scatter[rows] = at + np.arange(len(chosen))[:, None] * rows.shape[1] + within
         at += rows.size
         is_whole = bool((counts[chosen] == lengths[chosen]).all())
         places = None if is_whole else torch.from_numpy(positions[rows])[:, None, :, None].to(device)
-        groups.append(Group(torch.from_numpy(rows).to(device), torch.from_numpy(keys).to(device), places))
+        is_small = rows.size * keys.shape[1] <= KEPT
+        kept = None
+        if places is not None and is_small:
+            kept = torch.where(find_seen(places, keys.shape[1]), 0.0, -torch.inf)
+        groups.append(Group(torch.from_numpy(rows).to(device), torch.from_numpy(keys).to(device), places, kept))
     return Branches(tuple(groups), torch.from_numpy(scatter).to(device), int(lengths.max()))
 
 
@@ -104,9 +119,7 @@ def attend_branches(
     for group in layout.groups:
         queries = _take(query, group.rows, 1)
         keys, values = _take(key, group.keys, n_copies), _take(value, group.keys, n_copies)
-        mask = None
-        if group.places is not None:
-            mask = torch.arange(group.keys.shape[1], device=query.device) <= group.places
+        mask = group.make_mask(query.dtype)
         out = scaled_dot_product_attention(
             queries, keys, values, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=is_cpu
         )
@@ -114,9 +127,18 @@ def attend_branches(
     return torch.cat(outputs).index_select(0, layout.scatter)
 
 
+def find_seen(places: torch.Tensor, n_keys: int) -> torch.Tensor:
+    """Let each query see the keys up to its own place."""
+    return torch.arange(n_keys, device=places.device) <= places
+
+
 def _take(rows: torch.Tensor, index: torch.Tensor, n_copies: int) -> torch.Tensor:
-    taken = rows.index_select(0, index.flatten()).unflatten(0, index.shape).transpose(1, 2)
+    taken = rows.index_select(0, index.flatten()).view(*index.shape, *rows.shape[1:]).transpose(1, 2)
     return taken if n_copies == 1 else taken.repeat_interleave(n_copies, dim=1)
+
+
+def _widen(n_keys: int) -> int:
+    return -(-n_keys // VECTOR) * VECTOR if n_keys % VECTOR > 5 else n_keys
 
 
 def _split_alike(counts: Integers, lengths: Integers) -> list[Integers]:
