@@ -65,7 +65,8 @@ def test_what_is_not_known_is_said() -> None:
 
 def test_the_page_shows_what_the_command_prints() -> None:
     page = (ROOT / "docs" / "paper.md").read_text()
-    shown = re.findall(r"```bash\ncausalmix estimate ([^\n]+)\n```\n\n<!-- the output[^\n]*\n```text\n(.+?)\n```", page, re.DOTALL)
+    block = r"```bash\ncausalmix estimate ([^\n]+)\n```\n\n<!-- the output[^\n]*\n```text\n(.+?)\n```"
+    shown = re.findall(block, page, re.DOTALL)
     assert len(shown) == 3
     for command, output in shown:
         words = shlex.split(command)
