@@ -59,19 +59,26 @@ def main() -> None:
     for cell, overrides in CELLS.items():
         if options.cells in cell:
             rows += measure_cell(cell, overrides, sizes, options)
+            if options.json:  # after each: a measurement that is stopped keeps what it has
+                write_json(rows, time.perf_counter() - started, options)
     for cell in dict.fromkeys(row["cell"] for row in rows):
         print(describe_break_even(cell, [row for row in rows if row["cell"] == cell]))
-    if options.json:
-        device = torch.cuda.get_device_name() if options.device == "cuda" else platform.processor() or "CPU"
-        content = {
-            "date": datetime.now(UTC).date().isoformat(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-            "device": device,
-            "seconds": round(time.perf_counter() - started, 1),
-            "settings": {"runs": options.runs, "n_samples": options.samples, "repetitions": options.repetitions},
-            "rows": rows,
-        }
-        options.json.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def write_json(rows: list[dict[str, Any]], seconds: float, options: argparse.Namespace) -> None:
+    """Write what was measured, where and when."""
+    import torch
+
+    device = torch.cuda.get_device_name() if options.device == "cuda" else platform.processor() or "CPU"
+    content = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "device": device,
+        "seconds": round(seconds, 1),
+        "settings": {"runs": options.runs, "n_samples": options.samples, "repetitions": options.repetitions},
+        "rows": rows,
+    }
+    options.json.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def parse_options() -> argparse.Namespace:
