@@ -12,9 +12,11 @@ Last, runs of the demo's proxy from start to record: the share of them that eval
 from __future__ import annotations
 
 import argparse
+import cProfile
 import json
 import os
 import platform
+import pstats
 import sys
 import tempfile
 import time
@@ -30,6 +32,7 @@ from train import DEMO, find_demo, run_process  # first: it sets the threads, an
 if TYPE_CHECKING:
     from causalmix.config import EvaluateConfig
     from causalmix.evaluate.evaluator import Evaluator
+    from causalmix.evaluate.likelihood import LikelihoodLM
     from causalmix.pool.store import Pool
 
 BATCH_SIZES = (1, 8, 16, 32, 64, 128)
@@ -66,6 +69,12 @@ def show(cell: dict[str, Any]) -> None:
     """Print a cell, and put into its rows how many times faster than lm-eval's best each is."""
     best = min(row["seconds"] for row in cell["rows"] if row["arm"] == "lm-eval")
     print(f"{cell['cell']}: {cell['n_requests']} requests, relative differences up to {cell['difference']:.1e}")
+    if "work" in cell:
+        work = cell["work"]
+        print(
+            f"{work['tokens']:,} tokens, {work['tokens_read']:,} of them read, states of {work['tokens_asked']:,} "
+            f"asked; of the time matrix products {work['products']:.0%}, attention {work['attention']:.0%}"
+        )
     print(f"{'':16} {'batch':>6} {'seconds':>8} {'requests/s':>11} {'times faster than the best':>27}")
     for row in cell["rows"]:
         row["times_faster"] = best / row["seconds"]
@@ -148,7 +157,25 @@ def time_arms(
     for size in BATCH_SIZES:
         stock = make_stock(model, tokenizer, cfg.max_length, size)
         arms["lm-eval", size] = partial(stock.loglikelihood, requests, disable_tqdm=True)
-    return time_in_turns(arms, len(requests), options.repetitions)
+    return {**time_in_turns(arms, len(requests), options.repetitions), "work": measure_work(ours["lm"], requests)}
+
+
+def measure_work(lm: LikelihoodLM, requests: list[Any]) -> dict[str, float]:
+    """Count tokens, and find the shares of matrix products and attention in the time of one more model."""
+    profile = cProfile.Profile(time.process_time)
+    profile.runcall(lm.loglikelihood, requests)
+    spent = {name: own for (_, _, name), (_, _, own, _, _) in pstats.Stats(profile).stats.items()}  # type: ignore[attr-defined]
+    ((layouts, _),) = lm._layouts.values()
+    encoded = [lm.encode_request(*request.args) for request in requests]
+    return {
+        "tokens": sum(len(context) + len(answer) - 1 for context, answer in encoded),
+        "tokens_read": sum(len(layout.nodes.input_ids) for layout in layouts),
+        "tokens_asked": sum(len(layout.nodes.where) for layout in layouts),
+        **{
+            part: sum(own for name, own in spent.items() if call in name) / sum(spent.values())
+            for part, call in {"products": "_nn.linear", "attention": "_nn.scaled_dot_product_attention"}.items()
+        },
+    }
 
 
 def make_whole_arms(
