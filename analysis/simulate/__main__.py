@@ -23,10 +23,18 @@ register_schemas()
 @end_with_message
 def main(cfg: SimulateConfig) -> None:
     """Simulate and print two tables: effects by estimator, mixtures by policy."""
-    from analysis.simulate.repeat import load_arms, repeat, spell_summary, summarise_effects, summarise_policies
+    from analysis.simulate.repeat import (
+        check_simulation,
+        load_arms,
+        repeat,
+        spell_summary,
+        summarise_effects,
+        summarise_policies,
+    )
     from causalmix.files import write_json
 
     plain = cast(SimulateConfig, OmegaConf.to_object(cfg))
+    check_simulation(plain)
     trials = repeat(
         plain.dials,
         load_arms(plain),
