@@ -31,6 +31,9 @@ AT_LEAST = {
 }
 
 
+_FREE = ("state", "available", "floors", "caps", "reference_weights")  # mappings; read and checked where they are used
+
+
 def check_settings(cfg: AnalysisConfig) -> None:
     """Refuse what is wrong with a config whatever the runs are.
 
@@ -91,13 +94,10 @@ def _read_target(base: TargetConfig, changes: dict[str, Any], source: str) -> Ta
         named = name_some(f"'{key}'{nearest_name(key, allowed)}" for key in unknown)
         raise ConfigError(f"{source}: no key {named}; allowed: {', '.join(allowed)}.")
     try:
-        typed = OmegaConf.merge(OmegaConf.structured(TargetConfig), changes)
+        typed: Any = OmegaConf.merge(OmegaConf.structured(TargetConfig), changes)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{source}: {str(error).splitlines()[0]} ({error.full_key}).") from error
     return dataclasses.replace(base, **{key: changes[key] if key in _FREE else typed[key] for key in changes})
-
-
-_FREE = ("state", "available", "floors", "caps", "reference_weights")  # mappings; read and checked where they are used
 
 
 def _look_up(cfg: AnalysisConfig, key: str) -> Any:

@@ -104,8 +104,8 @@ class NegativeControl(Check):
         weights = np.full(values.shape[1], 1.0 / values.shape[1])
         names = tuple(f"control {j}" for j in range(values.shape[1]))
         part = dataclasses.replace(seen.take(rows), outcome_names=names, outcomes=values, outcome_weights=weights)
-        # The treatment's residuals are those of the fit; ridge only spares a second fit of them.
-        light = dataclasses.replace(cfg.nuisance, treatment="ridge")
+        # The treatment's residuals are those of the fit: the mean spares a second fit of them.
+        light = dataclasses.replace(cfg.nuisance, treatment="mean")
         residual = residualise(part, light, evidence.cfg.seed + cfg.seed).outcomes
         return test_dependence(residual, evidence.fitted.residuals.Z[rows], evidence.cfg.seed + 59)
 
@@ -178,7 +178,7 @@ def refit_with_noise(evidence: Evidence, refitter: Refitter) -> tuple[Effects, E
     noise = np.random.default_rng([seed, 43]).standard_normal((roles.n_runs, 1))
     noisy = dataclasses.replace(roles, W=np.hstack([roles.W, noise]), w_names=(*roles.w_names, "noise"))
     # One outcome's nuisance anew, as the mean of the abilities' nuisances is not the mean's nuisance.
-    plain = residualise(roles, dataclasses.replace(nuisance, treatment="ridge"), seed)
+    plain = residualise(roles, dataclasses.replace(nuisance, treatment="mean"), seed)  # its Z gives way to the fit's
     plain = dataclasses.replace(plain, Z=refitter.residuals.Z, Z_hat=refitter.residuals.Z_hat)
     before = dataclasses.replace(refitter, residuals=plain)
     after = dataclasses.replace(refitter, roles=noisy, residuals=residualise(noisy, nuisance, seed))

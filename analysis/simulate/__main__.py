@@ -25,6 +25,7 @@ register_schemas()
 def main(cfg: SimulateConfig) -> None:
     """Simulate and print two tables: effects by estimator, mixtures by policy."""
     from analysis.simulate.repeat import (
+        check_simulation,
         load_arms,
         repeat,
         spell_summary,
@@ -35,6 +36,7 @@ def main(cfg: SimulateConfig) -> None:
     from causalmix.files import write_json
 
     plain = cast(SimulateConfig, OmegaConf.to_object(cfg))
+    check_simulation(plain)
     trials = repeat(
         plain.dials,
         load_arms(plain),

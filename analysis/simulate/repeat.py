@@ -17,7 +17,7 @@ from analysis.simulate.trial import STATE_AWARE, Arm, Trial, run_trial
 from analysis.simulate.world import make_world
 from causalmix.config import DialsConfig, EstimatorConfig, PolicyConfig, SimulateConfig
 from causalmix.config.folder import find_conf
-from causalmix.errors import ConfigError, nearest_name
+from causalmix.errors import ConfigError, name_some, nearest_name
 from causalmix.files import fingerprint, read_json, write_json
 
 
@@ -52,6 +52,29 @@ class Job:
 
 
 Summary = dict[str, dict[str, Mean]]  # name -> score -> mean
+
+
+def check_simulation(cfg: SimulateConfig) -> None:
+    """Refuse settings of which nothing could be simulated, all at once.
+
+    Raises
+    ------
+    ConfigError
+        A count below one, a dial out of range, no estimator or policy to try.
+    """
+    dials = cfg.dials
+    counts = {"n_repetitions": cfg.n_repetitions, "n_targets": cfg.n_targets, "n_workers": cfg.n_workers}
+    faults = [f"{name}={n} (at least 1)" for name, n in counts.items() if n < 1]
+    least = {"noise": dials.noise, "strength": dials.strength, "curvature": dials.curvature, "seed": cfg.seed}
+    faults += [f"{name}={value:g} (at least 0)" for name, value in least.items() if not value >= 0]
+    low, high = dials.concentration_min, dials.concentration_max
+    if not 0 < low <= high:
+        faults.append(f"concentration_min={low:g}, concentration_max={high:g} (0 < min <= max)")
+    if not 0.5 <= cfg.confidence < 1:
+        faults.append(f"confidence={cfg.confidence:g} (from .5 to below 1)")
+    faults += [f"{name}=[] (one at least)" for name in ("estimators", "policies") if not getattr(cfg, name)]
+    if faults:
+        raise ConfigError(f"nothing can be simulated so: {name_some(faults)}.")
 
 
 def repeat(

@@ -125,10 +125,10 @@ def name_program(path: str) -> str:
     """Return what was typed to start the program at ``path``: ``python launch.py``, ``python -m analysis``."""
     if Path(path).name != "__main__.py":
         return f"python {Path(path).name}"
-    names, folder = [], Path(path).parent
+    package, folder = "", Path(path).parent
     while (folder / "__init__.py").exists():
-        names, folder = [folder.name, *names], folder.parent
-    return f"python -m {'.'.join(names)}"
+        package, folder = f"{folder.name}.{package}", folder.parent
+    return f"python -m {package.rstrip('.')}"
 
 
 def end_with_message(task: Callable[[Any], Any]) -> Callable[[Any], Any]:

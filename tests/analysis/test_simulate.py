@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from analysis.simulate.oracle import attain
-from analysis.simulate.repeat import load_arms, load_estimator, repeat, summarise_effects, summarise_policies
+from analysis.simulate.repeat import (
+    check_simulation,
+    load_arms,
+    load_estimator,
+    repeat,
+    summarise_effects,
+    summarise_policies,
+)
 from analysis.simulate.world import HETEROGENEITY, draw_table, make_world
 from causalmix.config import DialsConfig, SimulateConfig
 from causalmix.errors import AnalysisError, ConfigError
@@ -73,6 +80,13 @@ def test_wrong_dials_are_named():
         make_world(DialsConfig(heterogeneity="steps"), 0)
     with pytest.raises(ConfigError, match=r"estimator 'forest'.*allowed: .*causal_forest"):
         load_estimator("forest")
+
+
+def test_settings_of_which_nothing_can_be_simulated_are_named():
+    check_simulation(SimulateConfig())
+    wrong = SimulateConfig(DialsConfig(noise=-1, concentration_min=6), policies=[], n_repetitions=0)
+    with pytest.raises(ConfigError, match=r"n_repetitions=0 .*noise=-1 .*concentration_min=6.*policies=\[\]"):
+        check_simulation(wrong)
 
 
 def test_trials_are_the_same_in_one_process_and_in_two():
