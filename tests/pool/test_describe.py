@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
-from causalmix.cli import app
+from causalmix.cli import app, main
 from causalmix.config import CandidateConfig
 from causalmix.pool.describe import describe_pool
 from causalmix.pool.pictures import table_of, write_page
@@ -89,7 +89,24 @@ def test_commands_describe_and_verify(tmp_path: Path) -> None:
     assert set(facts["left_out"]) == {"exact_duplicates"}
     assert set(facts["state"]["quantiles"]["hes.math"]) == {"0.05", "0.25", "0.5", "0.75", "0.95"}
     assert "Repeats at 500 documents" in page.read_text()
+    narrow = run(app, ["pool", "describe", *overrides], env={"COLUMNS": "80"}).output
+    assert "…" not in narrow  # no heading and no number is cut
+    assert max(map(len, narrow.splitlines()[1:12])) <= 80
     shown = run(app, ["pool", "describe", *overrides], env={"COLUMNS": "300"})
     assert "q0.95" in shown.output
     assert "left out as exact_duplicates: " in shown.output
     assert "all as they were written" in run(app, ["pool", "verify", facts["path"]]).output
+
+
+def test_stopping_by_hand_says_that_nothing_is_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("causalmix.pool.prepare.prepare", stop)
+    monkeypatch.setattr("sys.argv", ["causalmix", "pool", "prepare"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.strip() == "stopped; what is complete stays. The same command goes on from here."

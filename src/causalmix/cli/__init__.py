@@ -11,6 +11,8 @@ from causalmix.cli.compose import compose_bare, compose_config
 from causalmix.errors import CausalMixError, ConfigError
 from causalmix.track.commands import add_commands
 
+INTERRUPTED = 130  # how typer ends on Ctrl-C
+
 app = typer.Typer(
     help="Pools, sweeps and runs tables of CausalMix. Settings are Hydra overrides, as in launch.py.",
     no_args_is_help=True,
@@ -33,6 +35,10 @@ def main() -> None:
     try:
         with end_with_reader():
             app()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("stopped; what is complete stays. The same command goes on from here.", file=sys.stderr)
+        raise
     except CausalMixError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)

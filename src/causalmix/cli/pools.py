@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -86,18 +87,23 @@ def describe_pool(
         typer.echo(json.dumps(facts, indent=1))
         return
     typer.echo(f"{facts['path']} (fingerprint {facts['fingerprint']})")
+    in_a_run = ("in_a_run", "repeats_equal", "repeats_natural", "share_max")
     print_rows(
-        [{"domain": domain, **_space(values)} for domain, values in facts["domains"].items()],
+        _list_domains(facts, lambda name: name not in in_a_run),
         f"{facts['name']}: {facts['n_documents']:,} documents, {facts['n_tokens']:,} tokens, "
         f"{facts['n_target_tokens']:,} of them learnt",
+    )
+    print_rows(
+        _list_domains(facts, lambda name: name in in_a_run),
+        f"for a run of {facts['n_samples']:,} documents: repeats at equal and natural shares, largest share without",
     )
     if facts["n_truncated"]:
         share = facts["n_truncated"] / facts["n_documents"]
         typer.echo(f"{facts['n_truncated']:,} documents ({share:.1%}) are cut at the longest length")
     for feature, count in facts["truncated_scores"].items():
         typer.echo(f"{feature}: {count:,} texts ({count / facts['n_documents']:.1%}) were longer than what it reads")
-    state = [{"state of a candidate pool": name, **values} for name, values in tabulate_state(facts).items()]
-    print_rows(state, "means and quantiles of the normalised scores")
+    state = [{"state": name, **values} for name, values in tabulate_state(facts).items()]
+    print_rows(state, "a candidate pool: means and quantiles of the normalised scores")
     for cause, counts in facts["left_out"].items():
         typer.echo(f"left out as {cause}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
     for domain, shares in facts["languages"].get("shares", {}).items():
@@ -107,9 +113,12 @@ def describe_pool(
         typer.echo(f"wrote {html}")
 
 
-def _space(values: dict[str, Any]) -> dict[str, Any]:
-    """Name columns by words, between which a heading can be broken."""
-    return {name.replace("_", " "): value for name, value in values.items()}
+def _list_domains(facts: dict[str, Any], is_wanted: Callable[[str], bool]) -> list[dict[str, Any]]:
+    """List some values of each domain, named by words, between which a heading can be broken."""
+    return [
+        {"domain": domain, **{name.replace("_", " "): value for name, value in values.items() if is_wanted(name)}}
+        for domain, values in facts["domains"].items()
+    ]
 
 
 @app.command("verify")

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 Facts = dict[str, Any]
 STYLE = """
 :root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; } th, td { padding: .2rem .8rem; text-align: right; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; margin: 1rem 0; } th, td { padding: .2rem .6rem; text-align: right; }
+thead th { vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; } thead { border-bottom: 2px solid; }
 .scroll { overflow-x: auto; } figure { margin: 1rem 0; background: #fff; } svg { max-width: 100%; height: auto; }
 """
@@ -65,7 +66,7 @@ def tabulate_state(facts: Facts) -> dict[str, dict[str, float]]:
 def table_of(rows: dict[str, dict[str, Any]]) -> str:
     """Write rows of values as a table; what a row lacks stays empty."""
     columns = list(dict.fromkeys(name for values in rows.values() for name in values))
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ["", *columns])
+    head = "".join(f'<th scope="col">{escape(name.replace("_", " "))}</th>' for name in ["", *columns])
     lines = [
         f'<tr><th scope="row">{escape(name)}</th>'
         + "".join(f"<td>{_spell(values.get(column, ''))}</td>" for column in columns)
@@ -73,6 +74,11 @@ def table_of(rows: dict[str, dict[str, Any]]) -> str:
         for name, values in rows.items()
     ]
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+
+
+def _head(name: str) -> str:
+    """Name a column by words, between which a heading can be broken."""
+    return escape(name.replace("_", " "))
 
 
 def picture(title: str, rows: dict[str, Any], draw: Callable[[Axes, dict[str, Any]], None]) -> str:
@@ -139,7 +145,7 @@ def _draw_repeats(axes: Axes, domains: Facts) -> None:
 
 def _label(axes: Axes, names: Sequence[str], label: str) -> None:
     axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.4, -0.6)  # from above, with room for a whole bar at both ends
     axes.set_xlabel(label)
 
 

@@ -85,7 +85,7 @@ class ScoreTable:
         others = np.zeros(0, dtype=np.int64) if knows_more else np.sort(self.order[~np.isin(self.hashes, wanted)])
         faults = []
         if len(lacking):
-            faults.append(f"no scores for {len(lacking)} documents ({name_some(ids[at] for at in lacking)})")
+            faults.append(f"no scores for {len(lacking)} documents ({name_some(ids[at] for at in lacking.tolist())})")
         if len(twice):
             faults.append(f"{len(twice)} ids twice ({self._name(np.sort(twice))})")
         if len(others):
