@@ -101,9 +101,9 @@ def _read_table(cfg: CompareConfig) -> Arms:
         named = name_some(f"{name}{nearest_name(name, [str(column) for column in runs])}" for name in missing)
         raise AnalysisError(f"the runs table {cfg.runs} has no column {named}.")
     weights = runs[[f"mixture.{name}" for name in table.domains]].to_numpy(dtype=np.float64)
-    named = _name_arms(runs, weights, table, cfg)
-    by = tuple(cfg.by) if cfg.by is not None else find_groups(runs, named.labels)
-    labels = _number_arms(runs, weights, named, by)
+    arms = _name_arms(runs, weights, table, cfg)
+    by = tuple(cfg.by) if cfg.by is not None else find_groups(runs, arms.labels)
+    labels = _number_arms(runs, weights, arms, by)
     frame = pd.DataFrame({"arm": labels, "seed": runs["seed"], "outcome": runs[cfg.outcome]})
     if cfg.unseen in runs:
         frame["unseen"] = runs[cfg.unseen]
@@ -185,21 +185,21 @@ def _number_arms(
     kinds = runs["design.kind"].astype(str) if "design.kind" in runs else pd.Series("fixed", index=runs.index)
     open_ = ~named.by_user & kinds.isin(SPLIT_KINDS)
     for label in dict.fromkeys(labels[open_]):
-        members = np.flatnonzero(open_ & (labels == label))
+        members: list[int] = np.flatnonzero(open_ & (labels == label)).tolist()
         numbers = _group_mixtures(weights, members)
         within = runs.iloc[members][list(by)].assign(mixture=numbers)
         shared = within.groupby(list(by), dropna=False)["mixture"] if by else within.groupby(lambda _: 0)["mixture"]
         if int(shared.nunique().max()) > 1:
-            labels.iloc[members] = [f"{label} {number}" for number in numbers]
+            for at, number in zip(members, numbers):
+                labels.iloc[at] = f"{label} {number}"
     return labels
 
 
-def _group_mixtures(
-    weights: np.ndarray[tuple[int, int], np.dtype[np.float64]], members: np.ndarray[tuple[int], np.dtype[np.int64]]
-) -> list[int]:
+def _group_mixtures(weights: np.ndarray[tuple[int, int], np.dtype[np.float64]], members: list[int]) -> list[int]:
     """Number each member's mixture from 1, in the order of their shares; equal ones have one number."""
     numbers: dict[int, int] = {}
-    number, first = 0, None
+    number = 0
+    first: int | None = None
     for at in sorted(members, key=lambda i: (*weights[i].tolist(), i)):
         if first is None or not np.abs(weights[first] - weights[at]).max() < SAME:
             number, first = number + 1, at

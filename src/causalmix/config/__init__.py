@@ -14,7 +14,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from causalmix.config.analysis import (
     AnalysisConfig,
@@ -125,7 +125,7 @@ def _open_mappings(node: Any, schema: type[Any]) -> Any:
         if is_dataclass(hints[item.name]):
             if inner is not None:
                 _open_mappings(inner, hints[item.name])
-        elif OmegaConf.is_dict(inner):
+        elif isinstance(inner, DictConfig):
             OmegaConf.set_struct(inner, False)
     return node
 
