@@ -1,6 +1,6 @@
 """From a packed batch to its loss: the decoder over documents end to end, and the head where a label is.
 
-Used by training and by evaluation, so that both see the same model.
+Evaluation calls the same decoder, so both see the same model.
 """
 
 from __future__ import annotations
