@@ -31,7 +31,15 @@ class Solved:
     log_evidence: float
 
 
-def fit_values(kernel: Kernel, points: Points, y: Floats, max_search: int, extra: Floats | None = None) -> Floats:
+def fit_values(
+    kernel: Kernel,
+    points: Points,
+    y: Floats,
+    max_search: int,
+    extra: Floats | None = None,
+    known: Floats | None = None,
+    fixed: tuple[int, ...] = (),
+) -> Floats:
     """Maximise the log evidence plus a weak log-normal prior over the hyper-parameters.
 
     Parameters
@@ -44,6 +52,10 @@ def fit_values(kernel: Kernel, points: Points, y: Floats, max_search: int, extra
         Steps of L-BFGS.
     extra : ndarray (n, n), optional
         A fixed covariance added to the kernel's, of steps already found.
+    known : ndarray (size,), optional
+        Where to start; the centre of the prior where nothing is given.
+    fixed : tuple of int
+        Which of them stay there.
 
     Returns
     -------
@@ -67,10 +79,11 @@ def fit_values(kernel: Kernel, points: Points, y: Floats, max_search: int, extra
         strayed = (values - start) / sd
         return -found[0] + 0.5 * float(strayed @ strayed), -gradient + strayed / sd
 
-    bounds = [(centre - 5.0, centre + 5.0) for centre in start]
+    at = start if known is None else known
+    bounds = [(at[i], at[i]) if i in fixed else (centre - 5.0, centre + 5.0) for i, centre in enumerate(start)]
     # Its tolerance is thousandths of a nat.
     result = minimize(
-        cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": max_search, "ftol": 1e-6}
+        cost, at, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": max_search, "ftol": 1e-6}
     )
     return np.asarray(result.x)
 
@@ -80,6 +93,11 @@ def solve(K: Floats, outcomes: Floats, y: Floats) -> Solved:
     lower, _, log_evidence = _invert(K, y)
     inverse = lower + np.tril(lower, -1).T
     return Solved(inverse, inverse @ outcomes, log_evidence)
+
+
+def score(K: Floats, y: Floats) -> float:
+    """Return ``log N(y; 0, K)``."""
+    return _invert(K, y)[2]
 
 
 def _invert(K: Floats, y: Floats) -> tuple[Floats, Floats, float]:

@@ -1,10 +1,11 @@
-"""Which sets of steps the runs speak for: exact marginal likelihoods on top of a solved process."""
+"""Which steps the runs speak for: sets of them, drawn from their exact posterior on top of a solved process."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import comb, log
+from functools import cached_property
+from math import log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,138 +13,277 @@ from numpy.typing import NDArray
 from analysis.estimators.gp.evidence import Solved
 
 Floats = NDArray[np.float64]
-Chosen = tuple[int, ...]  # candidates of one model
+Indices = NDArray[np.int64]
+Chosen = tuple[int, ...]  # options of one set
+Name = tuple[int, int | None]  # a step, and the coordinate whose effect it moves: none is all of them
 
-MAX_STEPS = 6
 MOST_COEFFICIENTS = 96  # of one set: with many domains a step is many coefficients
-N_EXTENDED = 30  # best sets that one step more is tried on
 N_PARENTS = 3  # steps that others are nested in
-GIVE_UP = 4.0  # a size whose best set is this far, in logs, below the best of all ends the search
 PRIOR_MORE = 0.5  # probability that there is one step more
-KEPT = 1e-4  # posterior weight below which a model is dropped
-
-
-@dataclass(frozen=True)
-class StepModel:
-    """One set of steps on top of a solved process.
-
-    Attributes
-    ----------
-    chosen : tuple of int
-        Candidates; none is the smooth process itself.
-    log_posterior : float
-        Up to one constant.
-    mean : ndarray (s, A), covariance : ndarray (s, s)
-        Posterior of the steps' coefficients, in the order of ``rows``.
-    rows : ndarray of int (s,)
-        Positions of the coefficients among all C (p + 1).
-    """
-
-    chosen: Chosen
-    log_posterior: float
-    mean: Floats
-    covariance: Floats
-    rows: NDArray[np.int64]
+N_SWEEPS, N_DISCARDED = 240, 40
+N_SPARE = 2  # places for steps beyond those that a greedy search finds
+HOPELESS = 1e-5  # share of a place, next to the set found, below which an option is not drawn
 
 
 @dataclass(frozen=True)
 class Gram:
-    """What every set of steps needs of the runs: ``F' K^-1 F`` (Cq, Cq) and ``F' K^-1 y`` (Cq,)."""
+    """What every set of steps needs of the runs.
 
-    matrix: Floats
+    Attributes
+    ----------
+    F, half : ndarray (n, m)
+        Regressors of the coefficients, and ``K^-1 F``.
+    vector : ndarray (m,), outcomes : ndarray (m, A)
+        ``F' K^-1 y`` of the weighted mean outcome, and of every outcome.
+    """
+
+    F: Floats
+    half: Floats
     vector: Floats
-    outcomes: Floats  # (Cq, A)
-    log_evidence: float
-    width: int  # q = p + 1 coefficients a step
+    outcomes: Floats
+
+    def take(self, rows: Indices) -> Gram:
+        """Keep some coefficients."""
+        return Gram(self.F[:, rows], self.half[:, rows], self.vector[rows], self.outcomes[rows])
+
+    def cross(self, rows: Indices) -> Floats:
+        """Return ``F' K^-1 F`` of some coefficients with all (r, m)."""
+        return np.asarray(self.F[:, rows].T @ self.half)
+
+    def blocks(self, rows: Indices) -> Floats:
+        """Return ``F' K^-1 F`` (b, q, q) of groups of coefficients (b, q)."""
+        return np.asarray(np.matmul(self.F.T[rows], self.half.T[rows].transpose(0, 2, 1)))
+
+
+@dataclass(frozen=True)
+class Option:
+    """A step with the coefficients it moves: of every effect and the level, or of one effect and the level."""
+
+    name: Name
+    rows: Indices
+    log_prior: float
+
+
+@dataclass(frozen=True)
+class Options:
+    """All that one place in a set may hold; those of one size stand together."""
+
+    gram: Gram
+    options: tuple[Option, ...]
+
+    @cached_property
+    def groups(self) -> list[tuple[Indices, Floats]]:
+        """Return rows (m, q) and their Gram matrices (m, q, q) by size."""
+        sizes = dict.fromkeys(len(option.rows) for option in self.options)
+        every = [np.stack([option.rows for option in self.options if len(option.rows) == size]) for size in sizes]
+        return [(rows, self.gram.blocks(rows)) for rows in every]
+
+    @cached_property
+    def log_prior(self) -> Floats:
+        """Return the log prior of every option, given that the place holds one."""
+        return np.array([option.log_prior for option in self.options])
+
+    def name(self, chosen: Iterable[int]) -> tuple[Name, ...]:
+        """Return the steps of a set."""
+        return tuple(self.options[i].name for i in chosen)
+
+    def gather(self, chosen: Iterable[int]) -> Indices:
+        """Return the rows of a set; two options may share one."""
+        return np.concatenate([np.empty(0, dtype=np.int64), *(self.options[i].rows for i in chosen)])
+
+    def weigh_prior(self, chosen: Sequence[int]) -> float:
+        """Return the log prior of a set over that of none."""
+        return float(sum(self.options[i].log_prior + log(PRIOR_MORE) for i in chosen))
+
+    def weigh(self, chosen: Sequence[int], variance: float) -> Floats:
+        """Return the log Bayes factor of every option in addition to a set."""
+        rows, u, W = self.gather(chosen), self.gram.vector, None
+        if len(rows):
+            cross = self.gram.cross(rows)
+            lower = np.linalg.cholesky(np.eye(len(rows)) / variance + cross[:, rows])
+            solved = np.linalg.solve(lower, np.column_stack([cross, u[rows]]))
+            W, u = solved[:, :-1], u - solved[:, :-1].T @ solved[:, -1]
+        factors = []
+        for places, own in self.groups:
+            left = own
+            if W is not None:
+                moved = W.T[places]  # (m, q, s)
+                left = own - np.matmul(moved, moved.transpose(0, 2, 1))
+            factors.append(_log_factors(np.eye(places.shape[1]) + variance * left, u[places], variance))
+        return np.concatenate(factors)
+
+    def score(self, chosen: Sequence[int], variance: float) -> float:
+        """Return the log Bayes factor of a set over none."""
+        rows = self.gather(chosen)
+        if not len(rows):
+            return 0.0
+        M = np.eye(len(rows)) + variance * self.gram.cross(rows)[:, rows]
+        return float(_log_factors(M[None], self.gram.vector[rows][None], variance)[0])
+
+    def weigh_place(self, rest: Sequence[int], n_places: int, variance: float) -> Floats:
+        """Return log weights of what a place may hold given the others: every option, then nothing."""
+        odds = log(PRIOR_MORE) + log((len(rest) + 1) / (n_places - len(rest)))
+        return np.append(self.weigh(rest, variance) + self.log_prior + odds, 0.0)
+
+    def take(self, kept: Indices) -> tuple[Options, Indices]:
+        """Keep some options and their coefficients alone; also return which coefficients those are."""
+        union = np.unique(self.gather(kept))
+        options = [self.options[i] for i in kept]
+        moved = [Option(each.name, np.searchsorted(union, each.rows), each.log_prior) for each in options]
+        return Options(self.gram.take(union), tuple(moved)), union
+
+
+@dataclass(frozen=True)
+class StepPosterior:
+    """Posterior of the steps' coefficients, averaged over sets.
+
+    Attributes
+    ----------
+    rows : ndarray of int (s,)
+        Positions of the coefficients that any set holds among all C (p + 1).
+    mean : ndarray (s, A), covariance : ndarray (s, s)
+        Moments of the coefficients, which are zero in a set that lacks them; the covariance is of the weighted
+        mean outcome's.
+    weights : dict of tuple to float
+        Share of the draws that were each set.
+    """
+
+    rows: Indices
+    mean: Floats
+    covariance: Floats
+    weights: dict[tuple[Name, ...], float]
+
+
+def no_steps(n_outcomes: int) -> StepPosterior:
+    """Return the posterior of a process without steps."""
+    return StepPosterior(np.empty(0, dtype=np.int64), np.empty((0, n_outcomes)), np.empty((0, 0)), {(): 1.0})
 
 
 def make_gram(expanded: Floats, solved: Solved, y: Floats) -> Gram:
     """Project the expanded steps (n, C, q) on a solved process; ``y`` (n,) is the weighted mean outcome."""
     F = expanded.reshape(len(expanded), -1)
     half = solved.inverse @ F
-    return Gram(F.T @ half, half.T @ y, F.T @ solved.alpha, solved.log_evidence, expanded.shape[2])
+    return Gram(F, half, half.T @ y, F.T @ solved.alpha)
 
 
-def search_steps(gram: Gram, variance: float, n_simple: int) -> list[tuple[Chosen, float]]:
-    """Return every likely set of steps with its log posterior (prior included).
+def list_options(gram: Gram, width: int, n_simple: int, *, single: bool) -> Options:
+    """List what a set may hold: a step of all effects, or (where ``single``) of one effect alone.
 
-    All sets of none, one and two simple steps are scored; larger ones extend the best of the size below. Where
-    there are nested steps, the best of all these are then extended by them.
+    Half of the prior goes to either kind, and half of it to steps nested in others where there are any. A step
+    has ``width`` coefficients: of every effect, and of the level.
     """
-    n = len(gram.vector) // gram.width
+    n = len(gram.vector) // width
+    single = single and width > 2
     counts = (n_simple, n - n_simple)
-    n_most = max(1, min(MAX_STEPS, n_simple, MOST_COEFFICIENTS // gram.width))
-    scored: list[tuple[Chosen, float]] = [((), gram.log_evidence + log(1.0 - PRIOR_MORE))]
-    sets: list[Chosen] = [(i,) for i in range(n_simple)]
-    best = scored[0][1]
-    for size in range(1, n_most + 1):
-        found = _score(gram, sets, variance, counts)
-        scored += found
-        leading = _lead(found)
-        if size > 1 and leading[0][1] < best - GIVE_UP:
-            break
-        best = max(best, leading[0][1])
-        sets = _extend([chosen for chosen, _ in (found if size == 1 else leading)], range(n_simple))
-    leading = _lead(scored)
-    while n > n_simple:
-        grown = _extend([chosen for chosen, _ in leading if len(chosen) < n_most], range(n_simple, n))
-        found = _score(gram, [chosen for chosen in grown if chosen], variance, counts)
-        scored += found
-        leading = _lead(found)
-        if not leading or leading[0][1] <= best:
-            break
-        best = leading[0][1]
-    return list(dict(scored).items())
+    common = (log(0.5) if single else 0.0) + (log(0.5) if counts[1] else 0.0)
+    priors = [common - log(counts[step >= n_simple]) for step in range(n)]
+    options = [Option((s, None), np.arange(s * width, (s + 1) * width), priors[s]) for s in range(n)]
+    for s in range(n if single else 0):
+        rest = priors[s] - log(width - 1)
+        level = (s + 1) * width - 1
+        options += [Option((s, k), np.array([s * width + k, level]), rest) for k in range(width - 1)]
+    return Options(gram, tuple(options))
 
 
-def list_parents(found: Sequence[tuple[Chosen, float]]) -> list[int]:
-    """Return the steps that the posterior is most sure of, at most three."""
-    top = max(score for _, score in found)
-    weight: dict[int, float] = {}
-    for chosen, score in found:
-        for step in chosen:
-            weight[step] = weight.get(step, 0.0) + float(np.exp(score - top))
-    return sorted(weight, key=lambda step: -weight[step])[:N_PARENTS]
+def find_steps(options: Options, variances: Sequence[float]) -> tuple[Chosen, float]:
+    """Add the option that helps most until none does; return the set and the variance of a step that suits it."""
+    found: list[tuple[float, Chosen, float]] = []
+    for variance in variances:
+        chosen: list[int] = []
+        total = 0.0
+        while True:
+            gains = options.weigh(chosen, variance) + options.log_prior + log(PRIOR_MORE)
+            best = int(gains.argmax())
+            if gains[best] <= 0 or (chosen and len(options.gather([*chosen, best])) > MOST_COEFFICIENTS):
+                break
+            chosen.append(best)
+            total += float(gains[best])
+        found.append((total, tuple(chosen), variance))
+    return max(found, key=lambda item: item[0])[1:]
 
 
-def solve_steps(gram: Gram, chosen: Chosen, variance: float, log_posterior: float) -> StepModel:
-    """Return the posterior of the coefficients of one set of steps."""
-    rows = np.array([s * gram.width + j for s in chosen for j in range(gram.width)], dtype=np.int64)
-    precision = np.eye(len(rows)) / variance + gram.matrix[np.ix_(rows, rows)]
-    covariance: Floats = np.asarray(np.linalg.inv(precision), dtype=np.float64)
-    return StepModel(chosen, log_posterior, covariance @ gram.outcomes[rows], covariance, rows)
+def draw_steps(options: Options, start: Chosen, variances: Sequence[float], seed: int) -> StepPosterior:
+    """Draw sets from their posterior, and average the exact posteriors of the coefficients over the draws.
+
+    A set has as many places as ``start``, which a search found, and two more. Each in turn is emptied and drawn
+    again given the others, coefficients integrated out; then the variance of a step is. Options that have no
+    share worth a draw in any place of ``start`` are left out.
+
+    Notes
+    -----
+    Gibbs sampling of a spike-and-slab prior: George and McCulloch, "Approaches for Bayesian variable selection",
+    Statistica Sinica 7 (1997). The same seed gives the same draws.
+    """
+    kept = _drop_hopeless(options, start, variances)
+    fewer, rows = options.take(kept)
+    rng, n_places = np.random.default_rng([seed, 43]), len(start) + N_SPARE
+    places = [*np.searchsorted(kept, np.sort(np.array(start, dtype=np.int64))).tolist(), *([-1] * N_SPARE)]
+    known: dict[tuple[Chosen, float], Floats] = {}
+    visits: dict[tuple[Chosen, float], int] = {}
+    for sweep in range(N_SWEEPS):
+        held = tuple(sorted(i for i in places if i >= 0))
+        variance = variances[_draw(np.array([fewer.score(held, v) for v in variances]), rng)]
+        for place in range(n_places):
+            rest = tuple(sorted(i for other, i in enumerate(places) if other != place and i >= 0))
+            if (rest, variance) not in known:
+                known[rest, variance] = fewer.weigh_place(rest, n_places, variance)
+            drawn = _draw(known[rest, variance], rng)
+            places[place] = drawn if drawn < len(fewer.options) else -1
+        if sweep >= N_DISCARDED:
+            key = tuple(sorted(i for i in places if i >= 0)), variance
+            visits[key] = visits.get(key, 0) + 1
+    return _average(fewer, rows, visits)
 
 
-def _lead(found: list[tuple[Chosen, float]]) -> list[tuple[Chosen, float]]:
-    return sorted(found, key=lambda item: -item[1])[:N_EXTENDED]
+def list_parents(options: Options, chosen: Chosen) -> list[int]:
+    """Return the first steps of a set, at most three."""
+    return list(dict.fromkeys(step for step, _ in options.name(chosen)))[:N_PARENTS]
 
 
-def _extend(sets: Sequence[Chosen], candidates: range) -> list[Chosen]:
-    return sorted({tuple(sorted({*chosen, i})) for chosen in sets for i in candidates if i not in chosen})
+def _drop_hopeless(options: Options, start: Chosen, variances: Sequence[float]) -> Indices:
+    """Return the options that have a share in some place of a set, the others as they are."""
+    n_options, kept = len(options.options), set(start)
+    for variance in variances:
+        for rest in dict.fromkeys([start, *(start[:i] + start[i + 1 :] for i in range(len(start)))]):
+            logs = options.weigh_place(rest, len(start) + N_SPARE, variance)
+            likely = np.flatnonzero(logs[:n_options] > np.logaddexp.reduce(logs) + log(HOPELESS))
+            kept |= set(likely.tolist())
+    return np.array(sorted(kept), dtype=np.int64)
 
 
-def _prior(chosen: Chosen, counts: tuple[int, int]) -> float:
-    """Return the log prior of a set: its size, how many of it are nested, and evenly among those."""
-    size, n_nested = len(chosen), sum(step >= counts[0] for step in chosen)
-    prior = size * log(PRIOR_MORE) + (log(1.0 - PRIOR_MORE) if size < MAX_STEPS else 0.0)
-    if counts[1]:
-        prior += log(comb(size, n_nested)) - size * log(2.0) - log(comb(counts[1], n_nested))
-    return prior - log(comb(counts[0], size - n_nested))
+def _average(options: Options, labels: Indices, visits: dict[tuple[Chosen, float], int]) -> StepPosterior:
+    """Mix the exact posteriors of the sets drawn, by how often each was."""
+    gram, total = options.gram, sum(visits.values())
+    union = np.unique(np.concatenate([options.gather(chosen) for chosen, _ in visits]))
+    covariance, moved, wholes = np.zeros((len(union), len(union))), [], []
+    weights: dict[tuple[Name, ...], float] = {}
+    for (chosen, variance), count in visits.items():
+        rows = options.gather(chosen)
+        own = np.linalg.inv(np.eye(len(rows)) / variance + gram.cross(rows)[:, rows])
+        # Two options of one set may share a coefficient: theirs add up.
+        place = (np.searchsorted(union, rows)[None, :] == np.arange(len(union))[:, None]).astype(np.float64)
+        covariance += count / total * (place @ own @ place.T)
+        moved.append(place @ own @ gram.outcomes[rows])
+        wholes.append(place @ own @ gram.vector[rows])
+        weights[options.name(chosen)] = weights.get(options.name(chosen), 0.0) + count / total
+    shares = np.array(list(visits.values())) / total
+    strayed = np.stack(wholes) - shares @ np.stack(wholes)
+    covariance += np.einsum("v,vi,vj->ij", shares, strayed, strayed)
+    return StepPosterior(labels[union], np.einsum("v,via->ia", shares, np.stack(moved)), covariance, weights)
 
 
-def _score(gram: Gram, sets: list[Chosen], variance: float, counts: tuple[int, int]) -> list[tuple[Chosen, float]]:
-    """Score sets in blocks of one size: ``log p(y | set) + log prior``."""
-    offsets, scored = np.arange(gram.width), []
-    for size in sorted({len(chosen) for chosen in sets}):
-        alike = [chosen for chosen in sets if len(chosen) == size]
-        # A block of matrices is held at once: about 160 MB.
-        n_block = max(1, 20_000_000 // (size * gram.width) ** 2)
-        for start in range(0, len(alike), n_block):
-            block = np.array(alike[start : start + n_block])
-            rows = (block[:, :, None] * gram.width + offsets).reshape(len(block), -1)
-            M = np.eye(rows.shape[1]) + variance * gram.matrix[rows[:, :, None], rows[:, None, :]]
-            u = gram.vector[rows]
-            pull = np.einsum("ms,ms->m", u, np.linalg.solve(M, u[:, :, None])[:, :, 0])
-            values = -0.5 * np.linalg.slogdet(M)[1] + 0.5 * variance * pull
-            scored += list(zip(alike[start : start + n_block], values.tolist()))
-    return [(chosen, gram.log_evidence + value + _prior(chosen, counts)) for chosen, value in scored]
+def _draw(logs: Floats, rng: np.random.Generator) -> int:
+    edges = np.cumsum(np.exp(logs - logs.max()))
+    return int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))
+
+
+def _log_factors(M: Floats, u: Floats, variance: float) -> Floats:
+    """Return ``-log|M| / 2 + v u' M^-1 u / 2`` of matrices (m, q, q) and vectors (m, q)."""
+    if M.shape[1] == 2:
+        determinant = M[:, 0, 0] * M[:, 1, 1] - M[:, 0, 1] * M[:, 1, 0]
+        pull = M[:, 1, 1] * u[:, 0] ** 2 + M[:, 0, 0] * u[:, 1] ** 2 - 2 * M[:, 0, 1] * u[:, 0] * u[:, 1]
+        return np.asarray(0.5 * (variance * pull / determinant - np.log(determinant)))
+    lower = np.linalg.cholesky(M)
+    half = np.linalg.solve(lower, u[:, :, None])[:, :, 0]
+    logs = np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(axis=1)
+    return np.asarray(0.5 * variance * (half**2).sum(axis=1) - logs)

@@ -31,7 +31,7 @@ class EstimatorConfig:
     interval: str = "own"  # own | gp: judged by the posterior of varying_coefficient_gp, whose intervals cover
     per_outcome: bool = True  # fit each ability, then average
     degree: int = 1  # linear_dml: 1 linear in the state, 2 with squares and products
-    smoothness: str = "matern32"  # varying_coefficient_gp: matern32 | matern12, of g(x) and theta(x)
+    smoothness: str = "matern52"  # varying_coefficient_gp: matern52 | matern32 | matern12, of g(x) and theta(x)
     steps: bool = True  # varying_coefficient_gp: average over jumps that theta(x) may have
     surface: bool = True  # varying_coefficient_gp: also what is not linear in the coordinates, h(Z)
     max_search: int = 60  # varying_coefficient_gp: steps of the search for its hyper-parameters
