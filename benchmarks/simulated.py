@@ -24,14 +24,18 @@ HERE = str(Path(__file__).resolve().parent)
 sys.path = [entry for entry in sys.path if entry != HERE]
 
 
-def parse_options(description: str, *, repetitions: int, full: int) -> argparse.Namespace:
-    """Read ``--full``, ``--repetitions``, ``--workers``, ``--cells`` and ``--json``."""
+def parse_options(description: str, *, repetitions: int, full: int, restarts: bool = False) -> argparse.Namespace:
+    """Read ``--full``, ``--repetitions``, ``--workers``, ``--cells`` and ``--json``; more where it can go on later."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help=f"{full} repetitions a cell instead of {repetitions}")
     parser.add_argument("--repetitions", type=int, help="repetitions a cell")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--cells", default="", help="only cells whose name contains this")
     parser.add_argument("--json", type=Path, help="write the table here too")
+    if restarts:
+        parser.add_argument("--estimators", default="", help="only estimators whose name contains this")
+        parser.add_argument("--folder", type=Path, help="keep what is done here, and go on from there")
+        parser.add_argument("--minutes", type=float, help="begin nothing after so many minutes")
     options = parser.parse_args()
     options.repetitions = options.repetitions or (full if options.full else repetitions)
     return options

@@ -83,6 +83,11 @@ class Kernel:
         """Number of hyper-parameters."""
         return 5 + 2 * self.n_features + 2 * self.has_surface
 
+    @property
+    def lengths(self) -> range:
+        """Where the lengthscales of theta stand."""
+        return range(5, 5 + self.n_features)
+
     def start(self) -> Floats:
         """Return where the search starts; the prior is centred there."""
         scales = [0.3, 0.3, 0.2, 0.2, 0.5]

@@ -78,6 +78,9 @@ class _Track:
     values: Floats
     log_posterior: float
     steps: Steps
+    found: tuple[Name, ...]
+    extra: Floats | None
+    prior: float
 
 
 def fit_processes(kernel: Kernel, runs: Runs, cfg: EstimatorConfig, seed: int) -> list[Process]:
@@ -91,7 +94,14 @@ def fit_processes(kernel: Kernel, runs: Runs, cfg: EstimatorConfig, seed: int) -
     straight = curved.copy()
     straight[SMOOTH_PART] = NO_SMOOTH_PART
     straight = search.fit(straight, fixed=(SMOOTH_PART,))
-    tracks = [_follow(search, curved, (), sizes, cfg), _follow(search, straight, (SMOOTH_PART,), sizes, cfg)]
+    flat = _follow(search, straight, (SMOOTH_PART,), sizes, cfg)
+    tracks = [flat, _follow(search, curved, (), sizes, cfg)]
+    if flat.found:
+        # A curve can stand in for steps, and steps for a curve: look from the other side too.
+        bent = flat.values.copy()
+        bent[[SMOOTH_PART, *kernel.lengths]] = curved[[SMOOTH_PART, *kernel.lengths]]
+        again = _follow(search, bent, (), sizes, cfg, flat)
+        tracks = [flat, max(tracks[1], again, key=lambda track: track.log_posterior)]
     logs = np.array([track.log_posterior for track in tracks])
     shares = np.exp(logs - np.logaddexp.reduce(logs))
     shares = np.where(shares > KEPT, shares, 0.0) / shares[shares > KEPT].sum()
@@ -132,13 +142,20 @@ class _Search:
 
 
 def _follow(
-    search: _Search, values: Floats, fixed: tuple[int, ...], sizes: list[float], cfg: EstimatorConfig
+    search: _Search,
+    values: Floats,
+    fixed: tuple[int, ...],
+    sizes: list[float],
+    cfg: EstimatorConfig,
+    known: _Track | None = None,
 ) -> _Track:
     """Alternate between the steps and the hyper-parameters that suit each other until the steps stay."""
     kernel, runs = search.kernel, search.runs
-    steps = propose_steps(runs.points.X, kernel.columns)
-    held: tuple[Name, ...] = ()
-    extra, prior = None, 0.0
+    steps = known.steps if known else propose_steps(runs.points.X, kernel.columns)
+    held: tuple[Name, ...] = known.found if known else ()
+    extra, prior = (known.extra, known.prior) if known else (None, 0.0)
+    if known:
+        values = search.fit(values, extra, fixed)
     for _ in range(N_ROUNDS if cfg.steps else 0):
         options = _list_options(kernel, runs, steps, _solve(kernel, runs, values))
         found, size = find_steps(options, sizes)
@@ -151,7 +168,7 @@ def _follow(
         if len(steps.features) == steps.n_simple:
             every = sorted({step for step, _ in held})
             steps = nest_steps(runs.points.X, refine_steps(runs.points.X, steps, every), list_parents(options, found))
-    return _Track(values, search.weigh(values, extra, fixed) + prior, steps)
+    return _Track(values, search.weigh(values, extra, fixed) + prior, steps, held, extra, prior)
 
 
 def _list_options(kernel: Kernel, runs: Runs, steps: Steps, solved: Solved) -> Options:

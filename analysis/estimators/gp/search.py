@@ -20,8 +20,9 @@ Name = tuple[int, int | None]  # a step, and the coordinate whose effect it move
 MOST_COEFFICIENTS = 96  # of one set: with many domains a step is many coefficients
 N_PARENTS = 3  # steps that others are nested in
 PRIOR_MORE = 0.5  # probability that there is one step more
-N_SWEEPS, N_DISCARDED = 240, 40
-N_SPARE = 2  # places for steps beyond those that a greedy search finds
+N_SWEEPS, N_DISCARDED = 150, 30
+N_EXCHANGES = 3  # passes over the set that a search finds
+N_SPARE = 1  # places for steps beyond those that a greedy search finds
 HOPELESS = 1e-5  # share of a place, next to the set found, below which an option is not drawn
 
 
@@ -41,14 +42,16 @@ class Gram:
     half: Floats
     vector: Floats
     outcomes: Floats
+    matrix: Floats | None = None
 
     def take(self, rows: Indices) -> Gram:
-        """Keep some coefficients."""
-        return Gram(self.F[:, rows], self.half[:, rows], self.vector[rows], self.outcomes[rows])
+        """Keep some coefficients, few enough to hold ``F' K^-1 F`` of all of them (m, m)."""
+        F, half = self.F[:, rows], self.half[:, rows]
+        return Gram(F, half, self.vector[rows], self.outcomes[rows], F.T @ half)
 
     def cross(self, rows: Indices) -> Floats:
         """Return ``F' K^-1 F`` of some coefficients with all (r, m)."""
-        return np.asarray(self.F[:, rows].T @ self.half)
+        return np.asarray(self.F[:, rows].T @ self.half) if self.matrix is None else self.matrix[rows]
 
     def blocks(self, rows: Indices) -> Floats:
         """Return ``F' K^-1 F`` (b, q, q) of groups of coefficients (b, q)."""
@@ -186,26 +189,50 @@ def list_options(gram: Gram, width: int, n_simple: int, *, single: bool) -> Opti
 
 
 def find_steps(options: Options, variances: Sequence[float]) -> tuple[Chosen, float]:
-    """Add the option that helps most until none does; return the set and the variance of a step that suits it."""
+    """Return a likely set of steps and the variance of a step that suits it.
+
+    The option that helps most is added until none does; then each is exchanged for the best in its place, or
+    dropped, until the set stays.
+    """
     found: list[tuple[float, Chosen, float]] = []
     for variance in variances:
         chosen: list[int] = []
-        total = 0.0
-        while True:
-            gains = options.weigh(chosen, variance) + options.log_prior + log(PRIOR_MORE)
-            best = int(gains.argmax())
-            if gains[best] <= 0 or (chosen and len(options.gather([*chosen, best])) > MOST_COEFFICIENTS):
+        for _ in range(N_EXCHANGES):
+            before = list(chosen)
+            _grow(options, chosen, variance)
+            _exchange(options, chosen, variance)
+            if chosen == before:
                 break
-            chosen.append(best)
-            total += float(gains[best])
+        total = options.score(chosen, variance) + options.weigh_prior(chosen)
         found.append((total, tuple(chosen), variance))
     return max(found, key=lambda item: item[0])[1:]
+
+
+def _grow(options: Options, chosen: list[int], variance: float) -> None:
+    while True:
+        gains = options.weigh(chosen, variance) + options.log_prior + log(PRIOR_MORE)
+        best = int(gains.argmax())
+        if gains[best] <= 0 or (chosen and len(options.gather([*chosen, best])) > MOST_COEFFICIENTS):
+            return
+        chosen.append(best)
+
+
+def _exchange(options: Options, chosen: list[int], variance: float) -> None:
+    for option in list(chosen) if len(chosen) > 1 else []:
+        at = chosen.index(option)
+        rest = chosen[:at] + chosen[at + 1 :]
+        gains = options.weigh(rest, variance) + options.log_prior + log(PRIOR_MORE)
+        best = int(gains.argmax())
+        if gains[best] <= 0:
+            chosen.pop(at)
+        elif gains[best] > gains[option] + 1e-9:
+            chosen[at] = best
 
 
 def draw_steps(options: Options, start: Chosen, variances: Sequence[float], seed: int) -> StepPosterior:
     """Draw sets from their posterior, and average the exact posteriors of the coefficients over the draws.
 
-    A set has as many places as ``start``, which a search found, and two more. Each in turn is emptied and drawn
+    A set has as many places as ``start``, which a search found, and one more. Each in turn is emptied and drawn
     again given the others, coefficients integrated out; then the variance of a step is. Options that have no
     share worth a draw in any place of ``start`` are left out.
 
