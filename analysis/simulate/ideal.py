@@ -91,7 +91,9 @@ def _mix_steps(world: World, R: Floats, X: Floats, y: Floats, states: Floats, se
             inverse = np.linalg.inv(np.diag(weights) + others.T @ others / noise)
             C = sides * R[:, [k]]
             cross = C.T @ others / noise
-            precision = 1.0 / prior[K + k] + (C**2).sum(axis=0) / noise - np.einsum("ci,ij,cj->c", cross, inverse, cross)
+            precision = (
+                1.0 / prior[K + k] + (C**2).sum(axis=0) / noise - np.einsum("ci,ij,cj->c", cross, inverse, cross)
+            )
             pull = C.T @ y / noise - cross @ inverse @ (others.T @ y) / noise
             chosen[k] = _draw(0.5 * pull**2 / precision - 0.5 * np.log(precision), rng)
         if sweep >= N_DISCARDED:
@@ -155,7 +157,7 @@ def _find_tree(cuts: list[Cut], score: Callable[[list[Tree]], Floats]) -> Tree:
 
 
 def _find_leaves(X: Floats, tree: Tree) -> Floats:
-    """Return which leaf each state lies in (m, 3), one-hot: one side of the first cut, and the second's two on the other."""
+    """Return which leaf each state lies in (m, 3), one-hot: beyond the first cut, or on either side of the second."""
     (f, cut), (g, other), side = tree
     outer = (X[:, f] > cut) == side
     inner = X[:, g] > other

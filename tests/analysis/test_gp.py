@@ -6,7 +6,8 @@ import pytest
 from analysis.estimators.fit import fit_effects
 from analysis.estimators.gp.evidence import cross_effects, fit_values, solve
 from analysis.estimators.gp.kernel import SMOOTHNESS, Kernel, Points
-from analysis.estimators.gp.search import PRIOR_MORE, draw_steps, find_steps, list_options, list_parents, make_gram
+from analysis.estimators.gp.options import PRIOR_MORE, list_options, make_gram
+from analysis.estimators.gp.search import draw_steps, find_steps, list_parents
 from analysis.estimators.gp.steps import nest_steps, propose_steps, refine_steps
 from analysis.roles import assign_roles
 from analysis.simulate.world import draw_table, make_world

@@ -96,23 +96,33 @@ def solve(K: Floats, outcomes: Floats, y: Floats) -> Solved:
 
 
 def score(K: Floats, y: Floats) -> float:
-    """Return ``log N(y; 0, K)``."""
-    return _invert(K, y)[2]
+    """Return ``log N(y; 0, K)``, of K's own lower triangle."""
+    from scipy.linalg import lapack
+
+    factor, log_determinant = _factor(K)
+    alpha, _ = lapack.dpotrs(factor, y, lower=1)
+    return -0.5 * (float(y @ alpha) + log_determinant + len(y) * np.log(2 * np.pi))
 
 
 def _invert(K: Floats, y: Floats) -> tuple[Floats, Floats, float]:
     """Return the lower triangle of ``K^-1``, ``K^-1 y`` and ``log N(y; 0, K)``; K's own lower triangle is read."""
     from scipy.linalg import lapack
 
-    n = len(K)
-    jittered = np.array(K, order="F")
-    jittered[np.diag_indices(n)] += 1e-8
-    factor, failed = lapack.dpotrf(jittered, lower=1, clean=1, overwrite_a=1)
-    assert failed == 0, "a covariance with noise on its diagonal is positive definite"
-    log_determinant = 2.0 * float(np.log(np.diag(factor)).sum())
+    factor, log_determinant = _factor(K)
     alpha, _ = lapack.dpotrs(factor, y, lower=1)
     inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
-    return inverse, alpha, -0.5 * (float(y @ alpha) + log_determinant + n * np.log(2 * np.pi))
+    return inverse, alpha, -0.5 * (float(y @ alpha) + log_determinant + len(K) * np.log(2 * np.pi))
+
+
+def _factor(K: Floats) -> tuple[Floats, float]:
+    """Return the Cholesky factor of K, a little added to its diagonal, and its log determinant."""
+    from scipy.linalg import lapack
+
+    jittered = np.array(K, order="F")
+    jittered[np.diag_indices(len(K))] += 1e-8
+    factor, failed = lapack.dpotrf(jittered, lower=1, clean=1, overwrite_a=1)
+    assert failed == 0, "a covariance with noise on its diagonal is positive definite"
+    return factor, 2.0 * float(np.log(np.diag(factor)).sum())
 
 
 def cross_effects(kernel: Kernel, values: Floats, points: Points, state: Floats) -> tuple[Floats, Floats]:
