@@ -135,7 +135,7 @@ def test_steps_are_drawn_as_often_as_their_posterior_says():
         np.add.at(mean, rows, variance * F.T @ np.linalg.solve(K + variance * F @ F.T, y))
         moments.append((np.exp(logs), mean))
     total = sum(exact.values())
-    drawn = draw_steps(options, (), (variance,), 0)
+    drawn = draw_steps(options, (0,), (variance,), 0)
     for name, weight in sorted(exact.items(), key=lambda item: -item[1])[:4]:
         assert drawn.weights.get(name, 0.0) == pytest.approx(weight / total, abs=0.12)
     expected = sum(weight * mean for weight, mean in moments) / total
@@ -143,7 +143,7 @@ def test_steps_are_drawn_as_often_as_their_posterior_says():
     found[drawn.rows] = drawn.mean[:, 0]
     assert np.allclose(found, expected, atol=0.1 * np.abs(expected).max())
     assert np.linalg.eigvalsh(drawn.covariance).min() > 0
-    again = draw_steps(options, (), (variance,), 0)
+    again = draw_steps(options, (0,), (variance,), 0)
     assert np.array_equal(again.mean, drawn.mean)
     assert np.array_equal(again.covariance, drawn.covariance)
 
