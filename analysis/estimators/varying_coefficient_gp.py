@@ -34,8 +34,8 @@ class Question:
 class ProcessEffects(Effects):
     """Posterior of the effects under ``Y = g(x) + theta(x)' (Z - e) + h(Z) + noise``.
 
-    Closed form given hyper-parameters, which maximise the evidence; averaged over sets of steps with their
-    posterior weights, so that the covariance holds the doubt about where effects jump, if they do. Where h is
+    Closed form given hyper-parameters, which maximise the evidence; averaged over sets of steps as often as each
+    was drawn from its posterior, so that the covariance holds the doubt about where effects jump, if they do. Where h is
     there, theta is the slope of the whole: ``theta(x)`` and the slope of h over the runs' own mixtures.
     """
 
@@ -162,7 +162,8 @@ def fit_process(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: 
     """Fit the varying-coefficient process.
 
     ``theta_p(x)`` is a constant, a line and a Matern process in the state, one set of hyper-parameters for all
-    domains and outcomes, found by marginal likelihood; with ``steps`` also up to six jumps, averaged over.
+    domains and outcomes, found by marginal likelihood, averaged over with and without the Matern part. With
+    ``steps`` effects also jump, one alone or all at once, averaged over draws of where.
     The nuisance mean of Z is the design's where it is known; that of Y is part of the process. With ``surface``
     the process also holds what is not linear in the coordinates, and size zero is one of its answers.
 

@@ -101,7 +101,7 @@ def score(K: Floats, y: Floats) -> float:
 
     factor, log_determinant = _factor(K)
     alpha, _ = lapack.dpotrs(factor, y, lower=1)
-    return -0.5 * (float(y @ alpha) + log_determinant + len(y) * np.log(2 * np.pi))
+    return float(-0.5 * (y @ alpha + log_determinant + len(y) * np.log(2 * np.pi)))
 
 
 def _invert(K: Floats, y: Floats) -> tuple[Floats, Floats, float]:
