@@ -24,7 +24,7 @@ HERE = str(Path(__file__).resolve().parent)
 sys.path = [entry for entry in sys.path if entry != HERE]
 
 
-def parse_options(description: str, *, repetitions: int, full: int) -> argparse.Namespace:
+def parse_options(description: str, *, repetitions: int, full: int, restarts: bool = False) -> argparse.Namespace:
     """Read the options that these benchmarks share, and hold this process and its workers to one thread."""
     from threadpoolctl import threadpool_limits
 
@@ -36,6 +36,9 @@ def parse_options(description: str, *, repetitions: int, full: int) -> argparse.
     parser.add_argument("--cells", default="", help="only cells whose name contains this")
     parser.add_argument("--folder", type=Path, help="keep trials here; typed again, go on from those that are there")
     parser.add_argument("--json", type=Path, help="write the table here too")
+    if restarts:
+        parser.add_argument("--estimators", default="", help="only estimators whose name contains this")
+        parser.add_argument("--minutes", type=float, help="begin nothing after so many minutes")
     options = parser.parse_args()
     options.repetitions = options.repetitions or (full if options.full else repetitions)
     return options

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.estimators.effects import Effects
-from analysis.estimators.gp.evidence import Solved, cross_effects, fit_values, solve
+from analysis.estimators.gp.evidence import cross_effects
 from analysis.estimators.gp.kernel import SMOOTHNESS, Kernel, Points
-from analysis.estimators.gp.search import KEPT, StepModel, list_parents, make_gram, search_steps, solve_steps
-from analysis.estimators.gp.steps import Steps, nest_steps, propose_steps
+from analysis.estimators.gp.processes import N_SEARCHED, Process, Runs, fit_processes
+from analysis.estimators.gp.steps import Steps
 from analysis.estimators.gp.units import Scale, standardise
 from analysis.estimators.linear import find_own_columns, has_own_columns
 from analysis.estimators.nuisances import Residuals
@@ -21,20 +20,6 @@ from causalmix.config import EstimatorConfig
 from causalmix.errors import AnalysisError, nearest_name
 
 Floats = NDArray[np.float64]
-
-N_SEARCHED = 512  # runs that hyper-parameters are searched on; the posterior sees all
-STEP_SCALES = (0.3, 1.0, 3.0)  # variance of a step, times that of the effects without steps
-
-
-@dataclass(frozen=True)
-class Process:
-    """One set of hyper-parameters, its solution, and the step models on top of it."""
-
-    values: Floats
-    solved: Solved
-    variance: float  # of a step
-    projected: Floats  # (Cq, n): F' K^-1
-    models: tuple[StepModel, ...]
 
 
 @dataclass(frozen=True)
@@ -49,21 +34,16 @@ class Question:
 class ProcessEffects(Effects):
     """Posterior of the effects under ``Y = g(x) + theta(x)' (Z - e) + h(Z) + noise``.
 
-    Closed form given hyper-parameters, which maximise the evidence; averaged over sets of steps with their
-    posterior weights, so that the covariance holds the doubt about where effects jump, if they do. Where h is
+    Closed form given hyper-parameters, which maximise the evidence; averaged over sets of steps as often as each
+    was drawn from its posterior, so that the covariance holds the doubt about where effects jump, if they do. Where h is
     there, theta is the slope of the whole: ``theta(x)`` and the slope of h over the runs' own mixtures.
     """
 
-    def __init__(
-        self, roles: Roles, kernel: Kernel, points: Points, scale: Scale, steps: Steps, processes: list[Process]
-    ):
+    def __init__(self, roles: Roles, kernel: Kernel, points: Points, scale: Scale, processes: list[Process]):
         super().__init__(roles.domains, roles.x_names, roles.coordinates)
-        self.kernel, self.steps = kernel, steps
+        self.kernel = kernel
         self.points, self.scale, self.processes = points, scale, processes
         self.weights = roles.outcome_weights
-        posterior = np.array([model.log_posterior for process in processes for model in process.models])
-        share = np.exp(posterior - posterior.max())
-        self.shares = share / share.sum()
         eye = np.eye(points.R.shape[1])
         no_surface = Question(eye, np.empty((0, len(eye))), np.empty((0, len(eye))))
         slope: Floats = np.asarray(np.linalg.pinv(points.Z, rcond=1e-8).T, dtype=np.float64)
@@ -91,11 +71,9 @@ class ProcessEffects(Effects):
         if not self.kernel.has_surface:
             return np.asarray(linear)
         Z, bent = self._locate(mixtures), np.zeros(len(mixtures))
-        shares = np.split(self.shares, np.cumsum([len(process.models) for process in self.processes])[:-1])
-        for process, share in zip(self.processes, shares):
-            alpha = process.solved.alpha @ self.weights
-            pulls = [process.projected[m.rows].T @ (m.mean @ self.weights) for m in process.models]
-            alpha = share.sum() * alpha - sum(weight * pull for weight, pull in zip(share, pulls))
+        for process in self.processes:
+            pull = process.projected.T @ (process.jumps.mean @ self.weights)
+            alpha = process.share * (process.solved.alpha @ self.weights - pull)
             for part in np.array_split(np.arange(len(Z)), max(1, len(Z) // 10_000)):
                 bent[part] += self.kernel.surface(process.values, Z[part], self.points.Z) @ alpha
         return np.asarray(linear + bent * self.scale.y)
@@ -111,14 +89,14 @@ class ProcessEffects(Effects):
     def step_weights(self) -> dict[tuple[str, ...], float]:
         """Return the posterior weight of every set of steps, each step as a rule in the table's units."""
         found: dict[tuple[str, ...], float] = {}
-        models = [model for process in self.processes for model in process.models]
-        for model, share in zip(models, self.shares):
-            key = tuple(self._name_step(s) for s in model.chosen)
-            found[key] = found.get(key, 0.0) + float(share)
+        for process in self.processes:
+            for chosen, weight in process.jumps.weights.items():
+                key = tuple(self._name_step(process.steps, *step) for step in chosen)
+                found[key] = found.get(key, 0.0) + process.share * weight
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
-    def _name_step(self, step: int) -> str:
-        rules, steps = [], self.steps
+    def _name_step(self, steps: Steps, step: int, coordinate: int | None) -> str:
+        rules = []
         for f, cut, above in zip(steps.features[step], steps.thresholds[step], steps.above[step]):
             if f >= 0:
                 column = steps.columns[0, f]
@@ -126,7 +104,8 @@ class ProcessEffects(Effects):
                 name = self.x_names[column] if shared else self.x_names[column].split(".", 1)[0]
                 value = cut * self.scale.spread[column] + self.scale.centre[column]
                 rules.append(f"{name} {'>' if above else '<='} {value:.4g}")
-        return " and ".join(rules)
+        moved = "" if coordinate is None else f"coordinate {coordinate}: "
+        return moved + " and ".join(rules)
 
     def _locate(self, mixtures: Floats) -> Floats:
         """Return Z of mixtures (m, K) in the units of the process (m, p)."""
@@ -145,16 +124,13 @@ class ProcessEffects(Effects):
         state = (x - self.scale.centre) / self.scale.spread
         # The slopes' part of the surface is the same at every state.
         bends = self._bends if question is self.slopes else [self._bend(each, question) for each in self.processes]
-        parts = [
-            part
-            for process, bend in zip(self.processes, bends)
-            for part in self._answer_process(process, state, question, bend)
-        ]
+        parts = [self._answer_process(process, state, question, bend) for process, bend in zip(self.processes, bends)]
         means, covariances = (np.stack(part) for part in zip(*parts))
-        mean = np.einsum("m,maj->aj", self.shares, means)
+        shares = np.array([process.share for process in self.processes])
+        mean = np.einsum("m,maj->aj", shares, means)
         whole = np.einsum("a,maj->mj", self.weights, means - mean)
-        covariance = np.einsum("m,mij->ij", self.shares, covariances)
-        covariance += np.einsum("m,mi,mj->ij", self.shares, whole, whole)
+        covariance = np.einsum("m,mij->ij", shares, covariances)
+        covariance += np.einsum("m,mi,mj->ij", shares, whole, whole)
         return mean * self.scale.y, covariance * self.scale.y**2
 
     def _bend(self, process: Process, question: Question) -> tuple[Floats, Floats]:
@@ -167,33 +143,27 @@ class ProcessEffects(Effects):
 
     def _answer_process(
         self, process: Process, state: Floats, question: Question, bend: tuple[Floats, Floats]
-    ) -> list[tuple[Floats, Floats]]:
+    ) -> tuple[Floats, Floats]:
         own, across = cross_effects(self.kernel, process.values, self.points, state)
         prior = question.D.T @ (own[:, None] * question.D) + bend[1]
         across = across @ question.D + bend[0]
         mean = (across.T @ process.solved.alpha).T  # (A, J)
         covariance = prior - across.T @ process.solved.inverse @ across
-        h = self.steps.evaluate(state[None, :])[0]  # (C, p)
-        width = h.shape[1] + 1
-        answers = []
-        for model in process.models:
-            if not model.chosen:
-                answers.append((mean, covariance))
-                continue
-            moved = -(process.projected[model.rows] @ across)  # (s, J)
-            for i, row in enumerate(model.rows):
-                step, j = divmod(int(row), width)
-                if j < width - 1:
-                    moved[i] += h[step, j] * question.D[j]
-            answers.append((mean + model.mean.T @ moved, covariance + moved.T @ model.covariance @ moved))
-        return answers
+        jumps, width = process.jumps, len(question.D) + 1
+        moved = -(process.projected @ across)  # (s, J)
+        step, j = np.divmod(jumps.rows, width)
+        of_effect = j < width - 1
+        h = process.steps.evaluate(state[None, :])[0]  # (C, p)
+        moved[of_effect] += h[step, np.minimum(j, width - 2)][of_effect, None] * question.D[j[of_effect]]
+        return mean + jumps.mean.T @ moved, covariance + moved.T @ jumps.covariance @ moved
 
 
 def fit_process(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: int) -> Effects:
     """Fit the varying-coefficient process.
 
     ``theta_p(x)`` is a constant, a line and a Matern process in the state, one set of hyper-parameters for all
-    domains and outcomes, found by marginal likelihood; with ``steps`` also up to six jumps, averaged over.
+    domains and outcomes, found by marginal likelihood, averaged over with and without the Matern part. With
+    ``steps`` effects also jump, one alone or all at once, averaged over draws of where.
     The nuisance mean of Z is the design's where it is known; that of Y is part of the process. With ``surface``
     the process also holds what is not linear in the coordinates, and size zero is one of its answers.
 
@@ -217,54 +187,8 @@ def fit_process(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: 
     columns = _choose_columns(roles, points.R.shape[1])
     kernel = Kernel(columns, cfg.smoothness, cfg.surface)
     y = outcomes @ roles.outcome_weights
-    rows = _choose_rows(len(y), seed)
-    searched = points.take(rows)
-    steps = propose_steps(points.X, columns)
-    smooth = _build(kernel, points, outcomes, y, steps, fit_values(kernel, searched, y[rows], cfg.max_search), cfg)
-    processes = [smooth]
-    best = max(smooth.models, key=lambda model: model.log_posterior)
-    if best.chosen:
-        # Without steps the smooth part had to stand in for them: look for its own size beside the best ones.
-        F = steps.expand(searched.X, searched.R)[:, list(best.chosen)].reshape(len(rows), -1)
-        values = fit_values(kernel, searched, y[rows], cfg.max_search, extra=smooth.variance * (F @ F.T))
-        steps = nest_steps(points.X, steps, list_parents([(m.chosen, m.log_posterior) for m in smooth.models]))
-        found = [(smooth.values, smooth.variance), (values, smooth.variance)]
-        processes = [_build(kernel, points, outcomes, y, steps, at, cfg, variance) for at, variance in found]
-    return ProcessEffects(roles, kernel, points, scale, steps, _drop_unlikely(processes))
-
-
-def _build(
-    kernel: Kernel,
-    points: Points,
-    outcomes: Floats,
-    y: Floats,
-    steps: Steps,
-    values: Floats,
-    cfg: EstimatorConfig,
-    variance: float | None = None,
-) -> Process:
-    solved = solve(kernel.covariance(values, points), outcomes, y)
-    if not cfg.steps:
-        none = np.empty((0, outcomes.shape[1]))
-        smooth = (StepModel((), solved.log_evidence, none, np.empty((0, 0)), np.empty(0, dtype=np.int64)),)
-        return Process(values, solved, 0.0, np.empty((0, len(y))), smooth)
-    expanded = steps.expand(points.X, points.R)
-    gram = make_gram(expanded, solved, y)
-    scale = float(np.exp(2 * values[1:4]).sum())
-    tried = [variance] if variance is not None else [scale * factor for factor in STEP_SCALES]
-    searches = [(v, search_steps(gram, v, steps.n_simple)) for v in tried]
-    step_variance, found = max(searches, key=lambda item: max(score for _, score in item[1]))
-    top = max(score for _, score in found)
-    kept = [(chosen, score) for chosen, score in found if score > top + np.log(KEPT)]
-    models = tuple(solve_steps(gram, chosen, step_variance, score) for chosen, score in kept)
-    projected = expanded.reshape(len(y), -1).T @ solved.inverse
-    return Process(values, solved, step_variance, projected, models)
-
-
-def _drop_unlikely(processes: list[Process]) -> list[Process]:
-    top = max(model.log_posterior for process in processes for model in process.models)
-    likely = [[model for model in process.models if model.log_posterior > top + np.log(KEPT)] for process in processes]
-    return [dataclasses.replace(process, models=tuple(kept)) for process, kept in zip(processes, likely) if kept]
+    runs = Runs(points, outcomes, y, _choose_rows(len(y), seed))
+    return ProcessEffects(roles, kernel, points, scale, fit_processes(kernel, runs, cfg, seed))
 
 
 def _choose_columns(roles: Roles, n_coordinates: int) -> NDArray[np.int64]:

@@ -6,8 +6,9 @@ import pytest
 from analysis.estimators.fit import fit_effects
 from analysis.estimators.gp.evidence import cross_effects, fit_values, solve
 from analysis.estimators.gp.kernel import SMOOTHNESS, Kernel, Points
-from analysis.estimators.gp.search import list_parents, make_gram, search_steps, solve_steps
-from analysis.estimators.gp.steps import nest_steps, propose_steps
+from analysis.estimators.gp.options import PRIOR_MORE, list_options, make_gram
+from analysis.estimators.gp.search import draw_steps, find_steps, list_parents
+from analysis.estimators.gp.steps import nest_steps, propose_steps, refine_steps
 from analysis.roles import assign_roles
 from analysis.simulate.world import draw_table, make_world
 from causalmix.config import DialsConfig, EstimatorConfig, OutcomeConfig
@@ -83,34 +84,68 @@ def test_the_covariance_is_written_out_run_by_run(own):
         assert np.isclose(own_variance[p], s[1] + s[2] * (points.X[2, columns[p]] ** 2).sum() / 2 + s[3])
 
 
-def test_steps_are_scored_as_if_their_covariance_were_written_out():
-    points, columns, y = make_points(n=60)
+def make_options(n: int = 60, n_options: int | None = None):
+    points, columns, y = make_points(n=n)
     kernel = Kernel(columns, "matern32", False)
     K = kernel.covariance(kernel.start(), points)
-    solved = solve(K, y[:, None], y)
     steps = propose_steps(points.X, columns)
-    expanded = steps.expand(points.X, points.R)
-    gram = make_gram(expanded, solved, y)
-    found = dict(search_steps(gram, 0.7, steps.n_simple))
-    sizes = {1: found[(3,)], 2: found[(3, 30)]}
-    flat = {
-        size: solve(K + 0.7 * _cover(expanded, chosen), y[:, None], y).log_evidence
-        for size, chosen in ((1, (3,)), (2, (3, 30)))
-    }
-    n = expanded.shape[1]
-    assert sizes[1] - flat[1] == pytest.approx(np.log(0.5) + np.log(0.5) - np.log(n), abs=1e-6)
-    assert sizes[2] - sizes[1] - (flat[2] - flat[1]) == pytest.approx(np.log(0.5) - np.log((n - 1) / 2), abs=1e-6)
-    # The coefficients' posterior, by the weight-space formula and by the function-space one.
-    model = solve_steps(gram, (3, 30), 0.7, 0.0)
-    F = expanded[:, [3, 30]].reshape(len(y), -1)
-    whole = np.linalg.inv(K + 1e-8 * np.eye(len(y)) + 0.7 * F @ F.T)
-    assert np.allclose(model.mean[:, 0], 0.7 * F.T @ whole @ y)
-    assert np.allclose(model.covariance, 0.7 * np.eye(F.shape[1]) - 0.49 * F.T @ whole @ F)
+    expanded = steps.expand(points.X, points.R)[:, :n_options]
+    if n_options:
+        y = y + 0.9 * expanded[:, 1, 0]
+    gram = make_gram(expanded, solve(K, y[:, None], y), y)
+    return K, y, expanded, list_options(gram, expanded.shape[2], expanded.shape[1], single=True)
 
 
-def _cover(expanded, chosen):
-    F = expanded[:, list(chosen)].reshape(len(expanded), -1)
-    return F @ F.T
+def evidence(K, y, F, variance):
+    return solve(K + variance * F @ F.T, y[:, None], y).log_evidence
+
+
+def test_steps_are_scored_as_if_their_covariance_were_written_out():
+    K, y, expanded, options = make_options()
+    flat, n = expanded.reshape(len(y), -1), expanded.shape[1]
+    whole, single = 3, n + 30 * 3 + 1  # step 3 of every effect; step 30 of the second of three
+    assert options.name((whole, single)) == ((3, None), (30, 1))
+    assert options.gather((whole, single)).tolist() == [12, 13, 14, 15, 121, 123]
+    none = evidence(K, y, flat[:, :0], 1.0)
+    alone = [evidence(K, y, flat[:, options.gather((i,))], 0.7) for i in (whole, single)]
+    both = evidence(K, y, flat[:, options.gather((whole, single))], 0.7)
+    found = options.weigh((), 0.7)
+    assert found[whole] == pytest.approx(alone[0] - none, abs=1e-6)
+    assert found[single] == pytest.approx(alone[1] - none, abs=1e-6)
+    assert options.weigh((whole,), 0.7)[single] == pytest.approx(both - alone[0], abs=1e-6)
+    assert options.weigh((single,), 0.7)[whole] == pytest.approx(both - alone[1], abs=1e-6)
+    assert options.score((whole, single), 0.7) == pytest.approx(both - none, abs=1e-6)
+    assert np.exp(options.log_prior).sum() == pytest.approx(1.0)
+
+
+def test_steps_are_drawn_as_often_as_their_posterior_says():
+    """Three steps of three effects, at most two at a time: every pair of places is written out."""
+    K, y, expanded, options = make_options(n_options=3)
+    n, variance = len(options.options), 0.7
+    prior = np.append(options.log_prior + np.log(PRIOR_MORE), 0.0)
+    exact: dict[tuple, float] = {}
+    moments = []
+    for i, j in np.ndindex(n + 1, n + 1):
+        chosen = tuple(sorted(k for k in (i, j) if k < n))
+        logs = options.score(chosen, variance) + prior[i] + prior[j] - np.log((1, 2, 1)[len(chosen)])
+        exact[options.name(chosen)] = exact.get(options.name(chosen), 0.0) + np.exp(logs)
+        mean = np.zeros(expanded[0].size)
+        rows = options.gather(chosen)
+        F = expanded.reshape(len(y), -1)[:, rows]
+        np.add.at(mean, rows, variance * F.T @ np.linalg.solve(K + variance * F @ F.T, y))
+        moments.append((np.exp(logs), mean))
+    total = sum(exact.values())
+    drawn = draw_steps(options, (0,), (variance,), 0)
+    for name, weight in sorted(exact.items(), key=lambda item: -item[1])[:4]:
+        assert drawn.weights.get(name, 0.0) == pytest.approx(weight / total, abs=0.12)
+    expected = sum(weight * mean for weight, mean in moments) / total
+    found = np.zeros_like(expected)
+    found[drawn.rows] = drawn.mean[:, 0]
+    assert np.allclose(found, expected, atol=0.1 * np.abs(expected).max())
+    assert np.linalg.eigvalsh(drawn.covariance).min() > 0
+    again = draw_steps(options, (0,), (variance,), 0)
+    assert np.array_equal(again.mean, drawn.mean)
+    assert np.array_equal(again.covariance, drawn.covariance)
 
 
 def test_hyper_parameters_find_the_noise():
@@ -228,9 +263,34 @@ def test_nested_steps_are_regions_inside_their_parent():
     kernel = Kernel(columns, "matern32", False)
     solved = solve(kernel.covariance(kernel.start(), points), y[:, None], y)
     gram = make_gram(steps.expand(points.X, points.R), solved, y)
-    found = search_steps(gram, 0.7, steps.n_simple)
-    assert len({chosen for chosen, _ in found}) == len(found)
-    assert len(list_parents(found)) == 3
+    options = list_options(gram, 4, steps.n_simple, single=True)
+    assert np.exp(options.log_prior).sum() == pytest.approx(1.0)
+    found = find_steps(options, (0.7,))[0]
+    assert len(set(found)) == len(found)
+    assert list_parents(options, found) == list(dict.fromkeys(step for step, _ in options.name(found)))[:3]
+
+
+def test_refined_steps_lie_next_to_the_one_they_refine():
+    points, columns, _ = make_points(n=200)
+    simple = propose_steps(points.X, columns)
+    steps = refine_steps(points.X, simple, [3])
+    added = steps.thresholds[len(simple.thresholds) :, 0]
+    assert steps.n_simple == len(steps.features) > len(simple.features)
+    assert np.all(steps.features[len(simple.features) :, 0] == simple.features[3, 0])
+    assert np.all((added > simple.thresholds[2, 0]) & (added < simple.thresholds[4, 0]))
+    assert np.allclose(steps.evaluate(points.X).mean(axis=0), 0)
+
+
+def test_a_step_of_one_effect_is_found_to_be_one():
+    """Every domain has its own threshold: five steps, each of one effect."""
+    world, _, effects = fit_world(DialsConfig(n_runs=256, heterogeneity="step", noise=0.3), 2)
+    single = sum(w for chosen, w in effects.step_weights().items() if all(":" in rule for rule in chosen))
+    assert single > 0.5
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    far = np.abs(X[:, world.features] - world.thresholds) > 0.2
+    sd = np.sqrt(np.einsum("mkk->mk", effects.covariances(X)))
+    assert sd[far].mean() < 0.15
+    assert np.abs(effects.thetas(X) - world.theta(X))[far].max() < 0.5
 
 
 def test_a_tree_of_effects_is_found_to_be_one():

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.simulate.oracle import attain
+from analysis.simulate.ideal import ideal_width
+from analysis.simulate.oracle import attain, oracle_width
 from analysis.simulate.repeat import (
     check_simulation,
     load_arms,
@@ -144,3 +145,28 @@ def test_the_command_prints_both_tables_and_writes_json(tmp_path):
     )
     assert refused.returncode == 2
     assert "allowed: none, linear, smooth, step, tree" in refused.stderr + refused.stdout
+
+
+def test_who_must_learn_the_form_of_effects_knows_less_than_who_is_told():
+    states = np.random.default_rng(0).normal(size=(8, 3))
+
+    def compare(kind: str, **dials: object) -> float:
+        world = make_world(DialsConfig(n_runs=120, heterogeneity=kind, **dials), 1)
+        return ideal_width(world, 1, states) / oracle_width(world, 1, states)
+
+    assert 0.8 < compare("none") < 1.0  # constants alone: what is known of worlds narrows them a little
+    assert 1.1 < compare("linear") < 1.6
+    assert compare("smooth") > 2.0
+    assert compare("step", noise=0.3) == pytest.approx(1.0, abs=0.4)
+    assert compare("step", noise=3.0) < compare("linear", noise=3.0) * 1.5
+    assert 0.8 < compare("tree") < 1.4
+
+
+def test_the_ideal_width_of_constants_is_that_of_their_posterior():
+    world = make_world(DialsConfig(n_runs=60, heterogeneity="none"), 2)
+    table = draw_table(world, 2)
+    T = table.frame[[f"mixture.{d}" for d in world.domains]].to_numpy()
+    R = np.log(T) - world.mean_log(np.zeros((60, 3)), 2)
+    covariance = np.linalg.inv(np.eye(5) / 0.49 + R.T @ R)
+    expected = 2 * 1.959964 * np.sqrt(np.diag(covariance)).mean()
+    assert ideal_width(world, 2, np.zeros((2, 3))) == pytest.approx(expected, rel=1e-6)

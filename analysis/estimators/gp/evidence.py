@@ -31,7 +31,15 @@ class Solved:
     log_evidence: float
 
 
-def fit_values(kernel: Kernel, points: Points, y: Floats, max_search: int, extra: Floats | None = None) -> Floats:
+def fit_values(
+    kernel: Kernel,
+    points: Points,
+    y: Floats,
+    max_search: int,
+    extra: Floats | None = None,
+    known: Floats | None = None,
+    fixed: tuple[int, ...] = (),
+) -> Floats:
     """Maximise the log evidence plus a weak log-normal prior over the hyper-parameters.
 
     Parameters
@@ -44,6 +52,10 @@ def fit_values(kernel: Kernel, points: Points, y: Floats, max_search: int, extra
         Steps of L-BFGS.
     extra : ndarray (n, n), optional
         A fixed covariance added to the kernel's, of steps already found.
+    known : ndarray (size,), optional
+        Where to start; the centre of the prior where nothing is given.
+    fixed : tuple of int
+        Which of them stay there.
 
     Returns
     -------
@@ -67,10 +79,11 @@ def fit_values(kernel: Kernel, points: Points, y: Floats, max_search: int, extra
         strayed = (values - start) / sd
         return -found[0] + 0.5 * float(strayed @ strayed), -gradient + strayed / sd
 
-    bounds = [(centre - 5.0, centre + 5.0) for centre in start]
+    at = start if known is None else known
+    bounds = [(at[i], at[i]) if i in fixed else (centre - 5.0, centre + 5.0) for i, centre in enumerate(start)]
     # Its tolerance is thousandths of a nat.
     result = minimize(
-        cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": max_search, "ftol": 1e-6}
+        cost, at, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": max_search, "ftol": 1e-6}
     )
     return np.asarray(result.x)
 
@@ -82,19 +95,34 @@ def solve(K: Floats, outcomes: Floats, y: Floats) -> Solved:
     return Solved(inverse, inverse @ outcomes, log_evidence)
 
 
+def score(K: Floats, y: Floats) -> float:
+    """Return ``log N(y; 0, K)``, of K's own lower triangle."""
+    from scipy.linalg import lapack
+
+    factor, log_determinant = _factor(K)
+    alpha, _ = lapack.dpotrs(factor, y, lower=1)
+    return float(-0.5 * (y @ alpha + log_determinant + len(y) * np.log(2 * np.pi)))
+
+
 def _invert(K: Floats, y: Floats) -> tuple[Floats, Floats, float]:
     """Return the lower triangle of ``K^-1``, ``K^-1 y`` and ``log N(y; 0, K)``; K's own lower triangle is read."""
     from scipy.linalg import lapack
 
-    n = len(K)
-    jittered = np.array(K, order="F")
-    jittered[np.diag_indices(n)] += 1e-8
-    factor, failed = lapack.dpotrf(jittered, lower=1, clean=1, overwrite_a=1)
-    assert failed == 0, "a covariance with noise on its diagonal is positive definite"
-    log_determinant = 2.0 * float(np.log(np.diag(factor)).sum())
+    factor, log_determinant = _factor(K)
     alpha, _ = lapack.dpotrs(factor, y, lower=1)
     inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
-    return inverse, alpha, -0.5 * (float(y @ alpha) + log_determinant + n * np.log(2 * np.pi))
+    return inverse, alpha, -0.5 * (float(y @ alpha) + log_determinant + len(K) * np.log(2 * np.pi))
+
+
+def _factor(K: Floats) -> tuple[Floats, float]:
+    """Return the Cholesky factor of K, a little added to its diagonal, and its log determinant."""
+    from scipy.linalg import lapack
+
+    jittered = np.array(K, order="F")
+    jittered[np.diag_indices(len(K))] += 1e-8
+    factor, failed = lapack.dpotrf(jittered, lower=1, clean=1, overwrite_a=1)
+    assert failed == 0, "a covariance with noise on its diagonal is positive definite"
+    return factor, 2.0 * float(np.log(np.diag(factor)).sum())
 
 
 def cross_effects(kernel: Kernel, values: Floats, points: Points, state: Floats) -> tuple[Floats, Floats]:

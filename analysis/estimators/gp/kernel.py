@@ -13,8 +13,8 @@ Indices = NDArray[np.int64]
 Pair = tuple[Floats, Floats]
 Weigh = Callable[[Floats], Floats]
 
-SMOOTHNESS = ("matern32", "matern12")
-_SQRT3 = 3.0**0.5
+SMOOTHNESS = ("matern32", "matern12", "matern52")
+_SQRT3, _SQRT5 = 3.0**0.5, 5.0**0.5
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Kernel:
         Which columns of X the effect of coordinate p depends on. All rows alike: every effect sees the whole
         state; different rows: a domain's effect sees that domain's own state.
     smoothness : str
-        matern32 | matern12, of g and theta.
+        matern52 | matern32 | matern12, of g and theta.
     has_surface : bool
         Whether h is there.
 
@@ -82,6 +82,11 @@ class Kernel:
     def size(self) -> int:
         """Number of hyper-parameters."""
         return 5 + 2 * self.n_features + 2 * self.has_surface
+
+    @property
+    def lengths(self) -> range:
+        """Where the lengthscales of theta stand."""
+        return range(5, 5 + self.n_features)
 
     def start(self) -> Floats:
         """Return where the search starts; the prior is centred there."""
@@ -239,6 +244,10 @@ def _matern(squares: Floats, smoothness: str) -> Floats:
 def _matern_pair(squares: Floats, smoothness: str) -> Pair:
     """Return M, and dM / d log lengthscale per unit of a feature's squared distance."""
     distance = np.sqrt(squares)
+    if smoothness == "matern52":
+        distance *= _SQRT5
+        decay = np.exp(-distance)
+        return (1.0 + distance + (5.0 / 3.0) * squares) * decay, (5.0 / 3.0) * (1.0 + distance) * decay
     if smoothness == "matern12":
         close = np.exp(-distance)
         return close, close / np.maximum(distance, 1e-12)

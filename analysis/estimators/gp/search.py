@@ -1,149 +1,164 @@
-"""Which sets of steps the runs speak for: exact marginal likelihoods on top of a solved process."""
+"""Which steps the runs speak for: sets of them, drawn from their exact posterior on top of a solved process."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb, log
+from math import log
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.estimators.gp.evidence import Solved
+from analysis.estimators.gp.options import PRIOR_MORE, Chosen, Name, Options
 
 Floats = NDArray[np.float64]
-Chosen = tuple[int, ...]  # candidates of one model
+Indices = NDArray[np.int64]
 
-MAX_STEPS = 6
 MOST_COEFFICIENTS = 96  # of one set: with many domains a step is many coefficients
-N_EXTENDED = 30  # best sets that one step more is tried on
 N_PARENTS = 3  # steps that others are nested in
-GIVE_UP = 4.0  # a size whose best set is this far, in logs, below the best of all ends the search
-PRIOR_MORE = 0.5  # probability that there is one step more
-KEPT = 1e-4  # posterior weight below which a model is dropped
+N_SWEEPS, N_DISCARDED = 150, 30
+N_EXCHANGES = 3  # passes over the set that a search finds
+N_SPARE = 1  # places for steps beyond those that a greedy search finds
+HOPELESS = 1e-5  # share of a place, next to the set found, below which an option is not drawn
 
 
 @dataclass(frozen=True)
-class StepModel:
-    """One set of steps on top of a solved process.
+class StepPosterior:
+    """Posterior of the steps' coefficients, averaged over sets.
 
     Attributes
     ----------
-    chosen : tuple of int
-        Candidates; none is the smooth process itself.
-    log_posterior : float
-        Up to one constant.
-    mean : ndarray (s, A), covariance : ndarray (s, s)
-        Posterior of the steps' coefficients, in the order of ``rows``.
     rows : ndarray of int (s,)
-        Positions of the coefficients among all C (p + 1).
+        Positions of the coefficients that any set holds among all C (p + 1).
+    mean : ndarray (s, A), covariance : ndarray (s, s)
+        Moments of the coefficients, which are zero in a set that lacks them; the covariance is of the weighted
+        mean outcome's.
+    weights : dict of tuple to float
+        Share of the draws that were each set.
     """
 
-    chosen: Chosen
-    log_posterior: float
+    rows: Indices
     mean: Floats
     covariance: Floats
-    rows: NDArray[np.int64]
+    weights: dict[tuple[Name, ...], float]
 
 
-@dataclass(frozen=True)
-class Gram:
-    """What every set of steps needs of the runs: ``F' K^-1 F`` (Cq, Cq) and ``F' K^-1 y`` (Cq,)."""
-
-    matrix: Floats
-    vector: Floats
-    outcomes: Floats  # (Cq, A)
-    log_evidence: float
-    width: int  # q = p + 1 coefficients a step
+def no_steps(n_outcomes: int) -> StepPosterior:
+    """Return the posterior of a process without steps."""
+    return StepPosterior(np.empty(0, dtype=np.int64), np.empty((0, n_outcomes)), np.empty((0, 0)), {(): 1.0})
 
 
-def make_gram(expanded: Floats, solved: Solved, y: Floats) -> Gram:
-    """Project the expanded steps (n, C, q) on a solved process; ``y`` (n,) is the weighted mean outcome."""
-    F = expanded.reshape(len(expanded), -1)
-    half = solved.inverse @ F
-    return Gram(F.T @ half, half.T @ y, F.T @ solved.alpha, solved.log_evidence, expanded.shape[2])
+def find_steps(options: Options, variances: Sequence[float], start: Chosen = ()) -> tuple[Chosen, float]:
+    """Return a likely set of steps and the variance of a step that suits it.
 
-
-def search_steps(gram: Gram, variance: float, n_simple: int) -> list[tuple[Chosen, float]]:
-    """Return every likely set of steps with its log posterior (prior included).
-
-    All sets of none, one and two simple steps are scored; larger ones extend the best of the size below. Where
-    there are nested steps, the best of all these are then extended by them.
+    Each that is there is exchanged for the best in its place, or dropped; then the option that helps most is
+    added until none does; and again until the set stays.
     """
-    n = len(gram.vector) // gram.width
-    counts = (n_simple, n - n_simple)
-    n_most = max(1, min(MAX_STEPS, n_simple, MOST_COEFFICIENTS // gram.width))
-    scored: list[tuple[Chosen, float]] = [((), gram.log_evidence + log(1.0 - PRIOR_MORE))]
-    sets: list[Chosen] = [(i,) for i in range(n_simple)]
-    best = scored[0][1]
-    for size in range(1, n_most + 1):
-        found = _score(gram, sets, variance, counts)
-        scored += found
-        leading = _lead(found)
-        if size > 1 and leading[0][1] < best - GIVE_UP:
-            break
-        best = max(best, leading[0][1])
-        sets = _extend([chosen for chosen, _ in (found if size == 1 else leading)], range(n_simple))
-    leading = _lead(scored)
-    while n > n_simple:
-        grown = _extend([chosen for chosen, _ in leading if len(chosen) < n_most], range(n_simple, n))
-        found = _score(gram, [chosen for chosen in grown if chosen], variance, counts)
-        scored += found
-        leading = _lead(found)
-        if not leading or leading[0][1] <= best:
-            break
-        best = leading[0][1]
-    return list(dict(scored).items())
+    found: list[tuple[float, Chosen, float]] = []
+    for variance in variances:
+        chosen = list(start)
+        for _ in range(N_EXCHANGES):
+            before = list(chosen)
+            _exchange(options, chosen, variance)
+            _grow(options, chosen, variance)
+            if chosen == before or len(chosen) < 2:
+                break
+        total = options.score(chosen, variance) + options.weigh_prior(chosen)
+        found.append((total, tuple(chosen), variance))
+    return max(found, key=lambda item: item[0])[1:]
 
 
-def list_parents(found: Sequence[tuple[Chosen, float]]) -> list[int]:
-    """Return the steps that the posterior is most sure of, at most three."""
-    top = max(score for _, score in found)
-    weight: dict[int, float] = {}
-    for chosen, score in found:
-        for step in chosen:
-            weight[step] = weight.get(step, 0.0) + float(np.exp(score - top))
-    return sorted(weight, key=lambda step: -weight[step])[:N_PARENTS]
+def _grow(options: Options, chosen: list[int], variance: float) -> None:
+    while True:
+        gains = options.weigh(chosen, variance) + options.log_prior + log(PRIOR_MORE)
+        best = int(gains.argmax())
+        if gains[best] <= 0 or (chosen and len(options.gather([*chosen, best])) > MOST_COEFFICIENTS):
+            return
+        chosen.append(best)
 
 
-def solve_steps(gram: Gram, chosen: Chosen, variance: float, log_posterior: float) -> StepModel:
-    """Return the posterior of the coefficients of one set of steps."""
-    rows = np.array([s * gram.width + j for s in chosen for j in range(gram.width)], dtype=np.int64)
-    precision = np.eye(len(rows)) / variance + gram.matrix[np.ix_(rows, rows)]
-    covariance: Floats = np.asarray(np.linalg.inv(precision), dtype=np.float64)
-    return StepModel(chosen, log_posterior, covariance @ gram.outcomes[rows], covariance, rows)
+def _exchange(options: Options, chosen: list[int], variance: float) -> None:
+    for option in list(chosen):
+        at = chosen.index(option)
+        rest = chosen[:at] + chosen[at + 1 :]
+        gains = options.weigh(rest, variance) + options.log_prior + log(PRIOR_MORE)
+        best = int(gains.argmax())
+        if gains[best] <= 0:
+            chosen.pop(at)
+        elif gains[best] > gains[option] + 1e-9:
+            chosen[at] = best
 
 
-def _lead(found: list[tuple[Chosen, float]]) -> list[tuple[Chosen, float]]:
-    return sorted(found, key=lambda item: -item[1])[:N_EXTENDED]
+def draw_steps(options: Options, start: Chosen, variances: Sequence[float], seed: int) -> StepPosterior:
+    """Draw sets from their posterior, and average the exact posteriors of the coefficients over the draws.
+
+    A set has as many places as ``start``, which a search found, and one more. Each in turn is emptied and drawn
+    again given the others, coefficients integrated out; then the variance of a step is. Options that have no
+    share worth a draw in any place of ``start`` are left out.
+
+    Notes
+    -----
+    Gibbs sampling of a spike-and-slab prior: George and McCulloch, "Approaches for Bayesian variable selection",
+    Statistica Sinica 7 (1997). The same seed gives the same draws.
+    """
+    kept = _drop_hopeless(options, start, variances)
+    fewer, rows = options.take(kept)
+    rng, n_places = np.random.default_rng([seed, 43]), len(start) + N_SPARE
+    places = [*np.searchsorted(kept, np.sort(np.array(start, dtype=np.int64))).tolist(), *([-1] * N_SPARE)]
+    known: dict[tuple[Chosen, float], Floats] = {}
+    visits: dict[tuple[Chosen, float], int] = {}
+    for sweep in range(N_SWEEPS):
+        held = tuple(sorted(i for i in places if i >= 0))
+        variance = variances[_draw(np.array([fewer.score(held, v) for v in variances]), rng)]
+        for place in range(n_places):
+            rest = tuple(sorted(i for other, i in enumerate(places) if other != place and i >= 0))
+            if (rest, variance) not in known:
+                known[rest, variance] = fewer.weigh_place(rest, n_places, variance)
+            drawn = _draw(known[rest, variance], rng)
+            places[place] = drawn if drawn < len(fewer.options) else -1
+        if sweep >= N_DISCARDED:
+            key = tuple(sorted(i for i in places if i >= 0)), variance
+            visits[key] = visits.get(key, 0) + 1
+    return _average(fewer, rows, visits)
 
 
-def _extend(sets: Sequence[Chosen], candidates: range) -> list[Chosen]:
-    return sorted({tuple(sorted({*chosen, i})) for chosen in sets for i in candidates if i not in chosen})
+def list_parents(options: Options, chosen: Chosen) -> list[int]:
+    """Return the first steps of a set, at most three."""
+    return list(dict.fromkeys(step for step, _ in options.name(chosen)))[:N_PARENTS]
 
 
-def _prior(chosen: Chosen, counts: tuple[int, int]) -> float:
-    """Return the log prior of a set: its size, how many of it are nested, and evenly among those."""
-    size, n_nested = len(chosen), sum(step >= counts[0] for step in chosen)
-    prior = size * log(PRIOR_MORE) + (log(1.0 - PRIOR_MORE) if size < MAX_STEPS else 0.0)
-    if counts[1]:
-        prior += log(comb(size, n_nested)) - size * log(2.0) - log(comb(counts[1], n_nested))
-    return prior - log(comb(counts[0], size - n_nested))
+def _drop_hopeless(options: Options, start: Chosen, variances: Sequence[float]) -> Indices:
+    """Return the options that have a share in some place of a set, the others as they are."""
+    n_options, kept = len(options.options), set(start)
+    for variance in variances:
+        for rest in dict.fromkeys([start, *(start[:i] + start[i + 1 :] for i in range(len(start)))]):
+            logs = options.weigh_place(rest, len(start) + N_SPARE, variance)
+            likely = np.flatnonzero(logs[:n_options] > np.logaddexp.reduce(logs) + log(HOPELESS))
+            kept |= set(likely.tolist())
+    return np.array(sorted(kept), dtype=np.int64)
 
 
-def _score(gram: Gram, sets: list[Chosen], variance: float, counts: tuple[int, int]) -> list[tuple[Chosen, float]]:
-    """Score sets in blocks of one size: ``log p(y | set) + log prior``."""
-    offsets, scored = np.arange(gram.width), []
-    for size in sorted({len(chosen) for chosen in sets}):
-        alike = [chosen for chosen in sets if len(chosen) == size]
-        # A block of matrices is held at once: about 160 MB.
-        n_block = max(1, 20_000_000 // (size * gram.width) ** 2)
-        for start in range(0, len(alike), n_block):
-            block = np.array(alike[start : start + n_block])
-            rows = (block[:, :, None] * gram.width + offsets).reshape(len(block), -1)
-            M = np.eye(rows.shape[1]) + variance * gram.matrix[rows[:, :, None], rows[:, None, :]]
-            u = gram.vector[rows]
-            pull = np.einsum("ms,ms->m", u, np.linalg.solve(M, u[:, :, None])[:, :, 0])
-            values = -0.5 * np.linalg.slogdet(M)[1] + 0.5 * variance * pull
-            scored += list(zip(alike[start : start + n_block], values.tolist()))
-    return [(chosen, gram.log_evidence + value + _prior(chosen, counts)) for chosen, value in scored]
+def _average(options: Options, labels: Indices, visits: dict[tuple[Chosen, float], int]) -> StepPosterior:
+    """Mix the exact posteriors of the sets drawn, by how often each was."""
+    gram, total = options.gram, sum(visits.values())
+    union = np.unique(np.concatenate([options.gather(chosen) for chosen, _ in visits]))
+    covariance, moved, wholes = np.zeros((len(union), len(union))), [], []
+    weights: dict[tuple[Name, ...], float] = {}
+    for (chosen, variance), count in visits.items():
+        rows = options.gather(chosen)
+        own = np.linalg.inv(np.eye(len(rows)) / variance + gram.cross(rows)[:, rows])
+        # Two options of one set may share a coefficient: theirs add up.
+        place = (np.searchsorted(union, rows)[None, :] == np.arange(len(union))[:, None]).astype(np.float64)
+        covariance += count / total * (place @ own @ place.T)
+        moved.append(place @ own @ gram.outcomes[rows])
+        wholes.append(place @ own @ gram.vector[rows])
+        weights[options.name(chosen)] = weights.get(options.name(chosen), 0.0) + count / total
+    shares = np.array(list(visits.values())) / total
+    strayed = np.stack(wholes) - shares @ np.stack(wholes)
+    covariance += np.einsum("v,vi,vj->ij", shares, strayed, strayed)
+    return StepPosterior(labels[union], np.einsum("v,via->ia", shares, np.stack(moved)), covariance, weights)
+
+
+def _draw(logs: Floats, rng: np.random.Generator) -> int:
+    edges = np.cumsum(np.exp(logs - logs.max()))
+    return int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))

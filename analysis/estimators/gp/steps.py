@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,10 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
+Condition = tuple[tuple[int, int], tuple[float, float], tuple[bool, bool]]
 
 N_THRESHOLDS = 25  # a feature, at even quantiles of its middle 80%
+N_REFINED = 4  # thresholds more between two that hold a jump between them
 N_NESTED = 13  # thresholds a feature inside a parent's region
 MOST_COLUMNS = 6000  # regressors held at once: what is nested stops there
 LEAST_SHARE = 0.08  # of the runs that a nested region holds, and leaves out
@@ -70,33 +73,56 @@ def propose_steps(X: Floats, columns: Indices) -> Steps:
     return Steps(columns, features, thresholds, above, means, len(features))
 
 
+def refine_steps(X: Floats, simple: Steps, found: list[int]) -> Steps:
+    """Add thresholds between those next to some steps: a jump lies anywhere between two runs."""
+    added: list[tuple[int, float]] = []
+    for step in found:
+        f, cut = int(simple.features[step, 0]), float(simple.thresholds[step, 0])
+        cuts = np.sort(simple.thresholds[simple.features[:, 0] == f, 0])
+        at = int(np.searchsorted(cuts, cut))
+        near = cuts[max(0, at - 1) : at + 2]
+        values = X[:, np.unique(simple.columns[:, f])]
+        for low, high in itertools.pairwise(near):
+            inside = values[(values > low) & (values < high)]
+            if len(inside):
+                added += [(f, float(cut)) for cut in np.unique(np.quantile(inside, np.linspace(0, 1, N_REFINED)))]
+    return _append(X, simple, [((f, -1), (cut, 0.0), (True, True)) for f, cut in sorted(set(added))], nested=False)
+
+
 def nest_steps(X: Floats, simple: Steps, parents: list[int]) -> Steps:
     """Add regions inside either side of some parents: a second threshold that counts only there.
 
     A tree of effects is a sum of such regions. Those that hold, or leave out, fewer than 8% of the runs are not
     tried, nor more than can be held at once.
     """
-    rows: list[tuple[tuple[int, int], tuple[float, float], tuple[bool, bool]]] = []
+    rows: list[Condition] = []
     inner = _list_conditions(X, simple.columns, N_NESTED)
     for parent in parents:
         f, cut = int(simple.features[parent, 0]), float(simple.thresholds[parent, 0])
         rows += [((f, g), (cut, other), (side, True)) for side in (True, False) for g, other in inner]
+    return _append(X, simple, rows, nested=True)
+
+
+def _append(X: Floats, simple: Steps, rows: list[Condition], *, nested: bool) -> Steps:
     n_most = MOST_COLUMNS // (len(simple.columns) + 1) - len(simple.features)
     if not rows or n_most <= 0:
         return simple
     features, thresholds = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
     above = np.array([r[2] for r in rows])
     means = indicate(X, simple.columns, features, thresholds, above).mean(axis=0)
-    outer = indicate(X, simple.columns, features[:, :1], thresholds[:, :1], above[:, :1]).mean(axis=0)
-    inside = means.mean(axis=1)
-    kept = np.flatnonzero((inside > LEAST_SHARE) & (outer.mean(axis=1) - inside > LEAST_SHARE))[:n_most]
+    kept = np.arange(len(rows))
+    if nested:
+        outer = indicate(X, simple.columns, features[:, :1], thresholds[:, :1], above[:, :1]).mean(axis=0)
+        inside = means.mean(axis=1)
+        kept = np.flatnonzero((inside > LEAST_SHARE) & (outer.mean(axis=1) - inside > LEAST_SHARE))
+    kept = kept[:n_most]
     return Steps(
         simple.columns,
         np.concatenate([simple.features, features[kept]]),
         np.concatenate([simple.thresholds, thresholds[kept]]),
         np.concatenate([simple.above, above[kept]]),
         np.concatenate([simple.means, means[kept]]),
-        simple.n_simple,
+        simple.n_simple + (0 if nested else len(kept)),
     )
 
 

@@ -88,7 +88,6 @@ def _tabulate(effects: Effects, roles: Roles, target: Target) -> dict[str, Any]:
 
 def _describe_process(effects: ProcessEffects) -> dict[str, Any]:
     scale, points, kernel = effects.scale, effects.points, effects.kernel
-    shares = np.split(effects.shares, np.cumsum([len(process.models) for process in effects.processes])[:-1])
     return {
         "kind": "process",
         "centre": scale.centre.tolist(),
@@ -101,11 +100,11 @@ def _describe_process(effects: ProcessEffects) -> dict[str, Any]:
         "Z": pack(points.Z) if kernel.has_surface else None,
         "columns": kernel.columns.tolist(),
         "smoothness": kernel.smoothness,
-        "processes": [_describe_solution(effects, *pair) for pair in zip(effects.processes, shares)],
+        "processes": [_describe_solution(effects, process) for process in effects.processes],
     }
 
 
-def _describe_solution(effects: ProcessEffects, process: Process, shares: Floats) -> dict[str, Any]:
+def _describe_solution(effects: ProcessEffects, process: Process) -> dict[str, Any]:
     """Describe one set of hyper-parameters with its steps; outcomes enter as their weighted mean alone."""
     kernel, points, slopes = effects.kernel, effects.points, effects.slopes
     surface: Mapping[str, Any] = {}
@@ -114,29 +113,21 @@ def _describe_solution(effects: ProcessEffects, process: Process, shares: Floats
         across = kernel.surface(process.values, points.Z, slopes.U) @ slopes.S
         own = slopes.S.T @ kernel.surface(process.values, slopes.U, slopes.U) @ slopes.S
         surface = {"across": pack(across), "own": own.tolist()}
-    rows = sorted({int(row) for model in process.models for row in model.rows})
-    place = {row: i for i, row in enumerate(rows)}
     return {
         "values": process.values.tolist(),
         "inverse": pack_symmetric(process.solved.inverse),
         "alpha": pack(process.solved.alpha @ effects.weights),
         "surface": surface or None,
-        "steps": [_describe_step(effects, row) for row in rows],
-        "models": [
-            {
-                "share": float(share),
-                "rows": [place[int(row)] for row in model.rows],
-                "mean": (model.mean @ effects.weights).tolist(),
-                "covariance": pack_symmetric(model.covariance),
-            }
-            for model, share in zip(process.models, shares)
-        ],
+        "share": process.share,
+        "steps": [_describe_step(process, int(row)) for row in process.jumps.rows],
+        "mean": (process.jumps.mean @ effects.weights).tolist(),
+        "covariance": pack_symmetric(process.jumps.covariance),
     }
 
 
-def _describe_step(effects: ProcessEffects, row: int) -> dict[str, Any]:
+def _describe_step(process: Process, row: int) -> dict[str, Any]:
     """Describe one coefficient of a step: of one coordinate's effect, or of the level (coordinate null)."""
-    steps = effects.steps
+    steps = process.steps
     n_coordinates = len(steps.columns)
     step, p = divmod(row, n_coordinates + 1)
     conditions = [

@@ -3,6 +3,8 @@
 const MATERN = {
   matern12: (distance) => Math.exp(-distance),
   matern32: (distance) => (1 + Math.sqrt(3) * distance) * Math.exp(-Math.sqrt(3) * distance),
+  matern52: (distance) =>
+    (1 + Math.sqrt(5) * distance + (5 * distance ** 2) / 3) * Math.exp(-Math.sqrt(5) * distance),
 };
 
 // The posterior of a Gaussian process whose effects vary with the state, averaged over the steps they may have.
@@ -30,7 +32,9 @@ class ProcessModel extends Model {
       inverse: unpackSymmetric(part.inverse),
       alpha: unpack(part.alpha),
       steps: part.steps,
-      models: part.models.map((model) => ({ ...model, covariance: unpackSymmetric(model.covariance) })),
+      share: part.share,
+      jumps: part.mean,
+      spread: unpackSymmetric(part.covariance),
     };
     // The regressors of every step in the runs: of one coordinate's effect, or of the level.
     solution.regressors = part.steps.map((step) =>
@@ -45,16 +49,13 @@ class ProcessModel extends Model {
   }
 
   // How much each run's covariance with the surface adds to the surface's mean: (n,).
-  weighRuns({ inverse, alpha, models, regressors }) {
+  weighRuns({ inverse, alpha, share, jumps, regressors }) {
     const raised = new Float64Array(alpha.length);
-    for (const { share, rows, mean } of models) {
-      rows.forEach((row, a) => {
-        for (let i = 0; i < raised.length; i += 1) raised[i] += share * mean[a] * regressors[row][i];
-      });
-    }
+    jumps.forEach((jump, a) => {
+      for (let i = 0; i < raised.length; i += 1) raised[i] += jump * regressors[a][i];
+    });
     const pulled = multiply(inverse, raised);
-    const whole = sum(models.map((model) => model.share));
-    return alpha.map((value, i) => whole * value - pulled[i]);
+    return alpha.map((value, i) => share * (value - pulled[i]));
   }
 
   // A step at a standardised state, as coordinate p sees it, less its mean over the runs.
@@ -100,7 +101,7 @@ class ProcessModel extends Model {
   // J functionals D_j' theta(x) + what they ask of the surface: mean (J,) and covariance (J, J), in points.
   answer(x, D, askSurface) {
     const state = x.map((value, j) => (value - this.content.centre[j]) / this.content.spread[j]);
-    const parts = this.solutions.flatMap((solution) => this.answerSolution(solution, state, D, askSurface(solution)));
+    const parts = this.solutions.map((solution) => this.answerSolution(solution, state, D, askSurface(solution)));
     const size = range(D.length);
     const mean = size.map((i) => sum(parts.map((part) => part.share * part.mean[i])));
     const covariance = size.map((i) =>
@@ -135,15 +136,16 @@ class ProcessModel extends Model {
         return direct - dot(solution.regressors[s], solved[j]);
       }),
     );
-    return solution.models.map((model) => {
-      const rows = model.rows.map((row) => moved[row]);
-      const spread = (i, j) => sum(rows.map((row, a) => row[i] * sum(rows.map((o, b) => model.covariance[a][b] * o[j]))));
-      return {
-        share: model.share,
-        mean: mean.map((value, j) => value + sum(rows.map((row, a) => model.mean[a] * row[j]))),
-        covariance: covariance.map((row, i) => row.map((value, j) => value + spread(i, j))),
-      };
-    });
+    const { share, jumps, spread } = solution;
+    // For every functional, the covariance of the jumps times what they move.
+    const carried = D.map((_, j) => spread.map((row) => sum(row.map((value, b) => value * moved[b][j]))));
+    return {
+      share,
+      mean: mean.map((value, j) => value + sum(jumps.map((jump, a) => jump * moved[a][j]))),
+      covariance: covariance.map((row, i) =>
+        row.map((value, j) => value + sum(moved.map((each, a) => each[i] * carried[j][a]))),
+      ),
+    };
   }
 
   // The directions of the coordinates, one by one.

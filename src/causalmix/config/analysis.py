@@ -32,7 +32,7 @@ class EstimatorConfig:
     per_outcome: bool = True  # fit each ability, then average
     curvature: bool = False  # also a parabola in the log of each share; its size is learnt, and may be 0
     degree: int = 1  # linear_dml: 1 linear in the state, 2 with squares and products
-    smoothness: str = "matern32"  # varying_coefficient_gp: matern32 | matern12, of g(x) and theta(x)
+    smoothness: str = "matern52"  # varying_coefficient_gp: matern52 | matern32 | matern12, of g(x) and theta(x)
     steps: bool = True  # varying_coefficient_gp: average over jumps that theta(x) may have
     surface: bool = True  # varying_coefficient_gp: also what is not linear in the coordinates, h(Z)
     max_search: int = 60  # varying_coefficient_gp: steps of the search for its hyper-parameters

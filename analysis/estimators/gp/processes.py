@@ -1,0 +1,174 @@
+"""The processes that an answer is averaged over: effects linear in the state, or curved, with the steps of either."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.estimators.gp.evidence import Solved, fit_values, score, solve
+from analysis.estimators.gp.kernel import Kernel, Points
+from analysis.estimators.gp.options import Chosen, Name, Options, list_options, make_gram
+from analysis.estimators.gp.search import StepPosterior, draw_steps, find_steps, list_parents, no_steps
+from analysis.estimators.gp.steps import Steps, nest_steps, propose_steps, refine_steps
+from causalmix.config import EstimatorConfig
+
+Floats = NDArray[np.float64]
+
+N_SEARCHED = 512  # runs that hyper-parameters are searched on; the posterior sees all
+N_REFITTED = 12  # steps of a search that begins at hyper-parameters found before
+N_ROUNDS = 3  # of hyper-parameters given steps, and steps given hyper-parameters
+STEP_SCALES = (0.3, 1.0, 3.0)  # variance of a step, times that of the effects without steps
+SMOOTH_PART = 3  # which hyper-parameter is log s_v
+NO_SMOOTH_PART = -14.0  # its value where effects are linear but for steps
+SIZES = np.linspace(-2.4, 2.4, 7)  # of the smooth part, in prior sds: its evidence is averaged over them
+KEPT = 0.01  # posterior weight below which linear, or curved, effects are dropped
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs in the units of the process; ``y`` (n,) is the weighted mean of the outcomes (n, A)."""
+
+    points: Points
+    outcomes: Floats
+    y: Floats
+    searched: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Process:
+    """One set of hyper-parameters, its solution, and the steps on top of it.
+
+    Attributes
+    ----------
+    values : ndarray (size,)
+        Of the kernel.
+    share : float
+        Posterior weight.
+    solved : Solved
+    steps : Steps
+        Candidate regions.
+    jumps : StepPosterior
+        Which of them there are, and by how much.
+    projected : ndarray (s, n)
+        ``F' K^-1`` of the coefficients of the jumps.
+    """
+
+    values: Floats
+    share: float
+    solved: Solved
+    steps: Steps
+    jumps: StepPosterior
+    projected: Floats
+
+
+@dataclass(frozen=True)
+class _Guess:
+    """Steps that are there, the variance of one, and what they add to the covariance of the searched runs."""
+
+    steps: Steps
+    found: tuple[Name, ...] = ()
+    size: float | None = None
+    extra: Floats | None = None
+    log_prior: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Track:
+    """Hyper-parameters with the steps that suit them best."""
+
+    values: Floats
+    log_posterior: float
+    guess: _Guess
+    solved: Solved
+    options: Options | None
+
+
+def fit_processes(kernel: Kernel, runs: Runs, cfg: EstimatorConfig, seed: int) -> list[Process]:
+    """Fit effects that are curved in the state and effects that are linear in it; keep what the runs speak for.
+
+    Half of the prior goes to either. The evidence of a curve is averaged over its size.
+    """
+    search = _Search(kernel, runs, cfg)
+    curved = search.fit()
+    straight = curved.copy()
+    straight[SMOOTH_PART] = NO_SMOOTH_PART
+    straight = search.fit(straight, fixed=(SMOOTH_PART,))
+    sizes = [float(np.exp(2 * curved[1:4]).sum()) * factor for factor in STEP_SCALES]
+    none = _Guess(propose_steps(runs.points.X, kernel.columns))
+    tracks = [search.follow(straight, none, sizes, (SMOOTH_PART,)), search.follow(curved, none, sizes)]
+    if tracks[0].guess.found != tracks[1].guess.found:
+        # A curve can stand in for steps: look for one beside the steps that were found without it.
+        bent = tracks[0].values.copy()
+        bent[[SMOOTH_PART, *kernel.lengths]] = curved[[SMOOTH_PART, *kernel.lengths]]
+        bent = search.fit(bent, tracks[0].guess.extra)
+        again = search.follow(bent, tracks[0].guess, sizes)
+        tracks[1] = max(tracks[1], again, key=lambda track: track.log_posterior)
+    logs = np.array([track.log_posterior for track in tracks])
+    shares = np.exp(logs - np.logaddexp.reduce(logs))
+    shares = np.where(shares > KEPT, shares, 0.0) / shares[shares > KEPT].sum()
+    return [_finish(runs, track, float(share), sizes, seed) for track, share in zip(tracks, shares) if share > 0]
+
+
+class _Search:
+    """The search for hyper-parameters, on the runs that it may see, and for steps, on all."""
+
+    def __init__(self, kernel: Kernel, runs: Runs, cfg: EstimatorConfig):
+        self.kernel, self.runs, self.cfg = kernel, runs, cfg
+        self.points, self.y = runs.points.take(runs.searched), runs.y[runs.searched]
+
+    def fit(self, start: Floats | None = None, extra: Floats | None = None, fixed: tuple[int, ...] = ()) -> Floats:
+        """Return hyper-parameters, found from others by fewer steps."""
+        most = self.cfg.max_search if start is None else min(self.cfg.max_search, N_REFITTED)
+        return fit_values(self.kernel, self.points, self.y, most, extra, start, fixed)
+
+    def follow(self, values: Floats, guess: _Guess, sizes: list[float], fixed: tuple[int, ...] = ()) -> _Track:
+        """Alternate between the steps and the hyper-parameters that suit each other until the steps stay."""
+        for rounds_left in range(N_ROUNDS, -1, -1):
+            solved = solve(self.kernel.covariance(values, self.runs.points), self.runs.outcomes, self.runs.y)
+            options = self._list_options(guess.steps, solved) if self.cfg.steps else None
+            if options is None or not rounds_left:
+                break
+            found, size = find_steps(options, [guess.size] if guess.size else sizes, options.locate(guess.found))
+            if options.name(found) == guess.found:
+                break
+            guess = self._cover(guess.steps, options, found, size)
+            # Without steps the rest had to stand in for them: look for its own size beside them.
+            values = self.fit(values, guess.extra, fixed)
+        return _Track(values, self._weigh(values, guess.extra, fixed) + guess.log_prior, guess, solved, options)
+
+    def _list_options(self, steps: Steps, solved: Solved) -> Options:
+        expanded = steps.expand(self.runs.points.X, self.runs.points.R)
+        gram = make_gram(expanded, solved, self.runs.y)
+        # Where every effect sees its own state, a threshold is one in all of them.
+        return list_options(gram, expanded.shape[2], steps.n_simple, single=self.kernel.is_shared)
+
+    def _cover(self, steps: Steps, options: Options, found: Chosen, size: float) -> _Guess:
+        """Return what some steps add to the covariance; around the first ones found, more are proposed."""
+        F = steps.expand(self.points.X, self.points.R).reshape(len(self.y), -1)[:, options.gather(found)]
+        if len(steps.features) == steps.n_simple:
+            X, every = self.runs.points.X, sorted({step for step, _ in options.name(found)})
+            steps = nest_steps(X, refine_steps(X, steps, every), list_parents(options, found))
+        return _Guess(steps, options.name(found), size, size * (F @ F.T), options.weigh_prior(found))
+
+    def _weigh(self, values: Floats, extra: Floats | None, fixed: tuple[int, ...]) -> float:
+        """Return the log evidence, averaged over the size of the curve where there is one."""
+        tried, weights = [values], np.zeros(1)
+        if not fixed:
+            sizes = self.kernel.start()[SMOOTH_PART] + self.kernel.prior_sd()[SMOOTH_PART] * SIZES
+            tried = [np.concatenate([values[:SMOOTH_PART], [size], values[SMOOTH_PART + 1 :]]) for size in sizes]
+            weights = -0.5 * SIZES**2 - np.logaddexp.reduce(-0.5 * SIZES**2)
+        K = [self.kernel.covariance(at, self.points) for at in tried]
+        logs = [score(each if extra is None else each + extra, self.y) for each in K]
+        return float(np.logaddexp.reduce(weights + logs))
+
+
+def _finish(runs: Runs, track: _Track, share: float, sizes: list[float], seed: int) -> Process:
+    """Draw sets of steps from their posterior."""
+    if track.options is None:
+        projected, jumps = np.empty((0, len(runs.y))), no_steps(runs.outcomes.shape[1])
+    else:
+        jumps = draw_steps(track.options, track.options.locate(track.guess.found), sizes, seed)
+        projected = track.options.gram.half[:, jumps.rows].T
+    return Process(track.values, share, track.solved, track.guess.steps, jumps, projected)
