@@ -52,7 +52,7 @@ def test_accounts_tell_hours_ends_and_limits(cluster: Path, tiny_outputs: Path, 
     held = tmp_path / "held"
     sweep_on("slurm", tiny_outputs, held, "seed=range(3)", "cluster.options={hold: true}")
     slurm.ask("scancel", list_submissions(held)[0].arrays[0]["job_id"])
-    assert wait_until(lambda: read_status(held).ended) == {"CANCELLED": 1}  # sacct has one row for "job_[0]"
+    assert wait_until(lambda: read_status(held).ended) == {"CANCELLED": 1}
     assert read_status(held).lost_tasks == []
 
 

@@ -44,6 +44,8 @@ def test_tasks_whose_nodes_do_not_see_the_folder_are_named(
     status = read_status(sweep)
     assert [lost.n_tasks for lost in status.lost_tasks] == [1], "who was cancelled is not lost"
     assert status.ended == {"CANCELLED": 2, "FAILED": 1}
+    (fake / "accounting").write_text("100|CANCELLED by 0|0|")
+    assert read_status(sweep).lost_tasks == [], "as sacct tells of an array of which nothing ever began"
     for run in range(12):
         write_record(sweep / "runs" / f"run{run}", Record(f"run{run}", "complete", row=ROW))
     assert read_status(sweep).lost_tasks == [], "nothing is left to do"

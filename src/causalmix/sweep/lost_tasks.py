@@ -77,7 +77,9 @@ def find_lost_tasks(
         if not mine or submission.cancelled:
             continue
         ended = [task for task in list_task_ids(submission) if task not in waiting]
-        logs = {task: find_log(sweep, task) for task in ended if states.get(task) != "CANCELLED"}
+        # an array that was cancelled before any of it began is one row under its own number
+        gone = {task for task in ended if "CANCELLED" in (states.get(task), states.get(task.partition("_")[0]))}
+        logs = {task: find_log(sweep, task) for task in ended if task not in gone}
         unseen = [task for task, log in logs.items() if log is None]
         if unseen:
             found.append(LostTasks(UNSEEN, len(unseen), unseen[0], []))
