@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.estimators.effects import Effects
+from analysis.estimators.gp.processes import Process
 from analysis.estimators.judged import JudgedEffects
 from analysis.estimators.linear import Basis, LinearEffects
-from analysis.estimators.varying_coefficient_gp import Process, ProcessEffects
+from analysis.estimators.varying_coefficient_gp import ProcessEffects
 from analysis.roles import Roles
 from analysis.target import Target
 
