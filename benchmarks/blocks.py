@@ -8,7 +8,7 @@ import multiprocessing
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,10 +99,12 @@ def _run(
             bar.update()
         return
     # Forked workers inherit the loaded libraries; each stays on one thread, as the estimators do.
-    waiting, running = iter(left), {}
+    waiting = list(reversed(left))
+    running: dict[Future[Rows], Block] = {}
     with ProcessPoolExecutor(n_workers, mp_context=multiprocessing.get_context("fork")) as pool:
         while True:
-            while len(running) < n_workers and time.monotonic() < ends and (block := next(waiting, None)):
+            while waiting and len(running) < n_workers and time.monotonic() < ends:
+                block = waiting.pop()
                 running[pool.submit(work, block)] = block
             if not running:
                 return

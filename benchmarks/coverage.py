@@ -80,7 +80,7 @@ def judge(cell: str, estimator: str, rows: list[list[float]], bounds: list[list[
     ratio = scores["width"].value / oracle
     # Below the aim only where the Monte-Carlo interval of the coverage lies below it.
     fails = min(scores[each].value + 1.96 * scores[each].error for each in ("theta", "gain")) < LEAST
-    row = {name: dataclasses.asdict(scores[name]) for name in ("theta", "gain", "gain_width")}
+    row: dict[str, Any] = {name: dataclasses.asdict(scores[name]) for name in ("theta", "gain", "gain_width")}
     row |= {"width_ratio": ratio, "ideal_ratio": ideal / oracle, "rmse": scores["rmse"].value}
     row |= {"cell": cell, "estimator": estimator, "repetitions": len(rows)}
     return row | {"verdict": "low" if fails else "wide" if ratio > WIDEST else "ok"}

@@ -34,9 +34,9 @@ class Question:
 class ProcessEffects(Effects):
     """Posterior of the effects under ``Y = g(x) + theta(x)' (Z - e) + h(Z) + noise``.
 
-    Closed form given hyper-parameters, which maximise the evidence; averaged over sets of steps as often as each
-    was drawn from its posterior, so that the covariance holds the doubt about where effects jump, if they do. Where h
-    is there, theta is the slope of the whole: ``theta(x)`` and the slope of h over the runs' own mixtures.
+    Closed form given hyper-parameters, which maximise the evidence; averaged over sets of steps drawn from their
+    posterior, so that the covariance holds the doubt about where effects jump, if they do. Where h is
+    there, theta is the slope of the whole: ``theta(x)`` and the slope of h over the runs' own mixtures.
     """
 
     def __init__(self, roles: Roles, kernel: Kernel, points: Points, scale: Scale, processes: list[Process]):

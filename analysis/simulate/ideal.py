@@ -82,7 +82,7 @@ def _mix_steps(world: World, R: Floats, X: Floats, y: Floats, states: Floats, se
     cuts = [(f, float(cut)) for f in range(X.shape[1]) for cut in CUTS]
     sides = np.stack([np.where(X[:, f] > cut, 1.0, -1.0) for f, cut in cuts], axis=1)
     prior = np.concatenate([np.full(K, VARIANCE), np.full(K, world.dials.strength**2)])
-    chosen: NDArray[np.int64] = np.asarray(rng.integers(0, len(cuts), K))
+    chosen = np.array([rng.integers(0, len(cuts)) for _ in range(K)], dtype=np.int64)
     noise, draws = world.dials.noise**2, []
     for sweep in range(N_SWEEPS):
         for k in range(K):
