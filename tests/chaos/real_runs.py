@@ -45,16 +45,11 @@ OWN_TIMES = ("started_at", "wall_s", "device_s", "git_sha", "sweep_id")
 
 @dataclass
 class RealCounts(Counts):
-    """And of results: ``changed`` and ``redone_too_much`` must be zero too.
-
-    A checkpoint is written beside the training. Who dies while one is on its way has the one before, and repeats
-    more than one interval (``beyond_interval`` counts such runs), but never two: a checkpoint waits for the last one.
-    """
+    """And of results; both must be zero too: ``changed``, and runs that did again more than one interval a death."""
 
     changed: int = 0
     steps: int = 0
     steps_redone: int = 0
-    beyond_interval: int = 0
     redone_too_much: int = 0
 
 
@@ -163,8 +158,7 @@ def judge(sweep: Path, quiet: Path, run_ids: list[str], counts: RealCounts) -> N
         counts.steps += n_steps
         counts.steps_redone += redone
         n_deaths = len(Claims(sweep / "claims").history(run_id)) - 1
-        counts.beyond_interval += redone > EVERY * n_deaths
-        counts.redone_too_much += redone > 2 * EVERY * n_deaths
+        counts.redone_too_much += redone > EVERY * n_deaths
 
 
 def chase(given: argparse.Namespace, say: Callable[[str], None] = print) -> RealCounts:

@@ -63,16 +63,19 @@ def take_snapshot(
 
 
 class CheckpointWriter:
-    """Write one checkpoint after another, each in a thread beside the training.
+    """Write one checkpoint after another.
 
     Parameters
     ----------
     folder : Path or None
         Of the run's checkpoints; made when missing. None writes nothing.
+    beside : bool
+        Write in a thread while the training goes on: for a GPU, which would wait. A CPU would share its cores, and a
+        kill during the write would cost more than one interval.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | None, *, beside: bool) -> None:
+        self.folder, self.beside = folder, beside
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._last: Future[Path] | None = None
 
@@ -81,6 +84,8 @@ class CheckpointWriter:
         self.wait()
         if self.folder is not None:
             self._last = self._pool.submit(write_checkpoint, self.folder, snapshot)
+            if not self.beside:
+                self.wait()
 
     def wait(self) -> None:
         """Wait until the last one is written; what went wrong with it is raised here."""

@@ -154,7 +154,7 @@ def train(
     with (
         bar,
         Feed(build, steps.size, is_ahead=is_gpu and not steps.needs_losses) as feed,
-        CheckpointWriter(checkpoint_dir) as writer,
+        CheckpointWriter(checkpoint_dir, beside=engine.device.type != "cpu") as writer,
         Trace(trace_path, steps.size) as trace,
     ):
         while position < steps.size:

@@ -45,7 +45,7 @@ class Seat:
             self.lengths[self.kept], self.kept, self.cfg, training.seed, None, find_ranks()
         )
         self.meter = Meter(Work(self.model), engine.device, self.dtype)
-        self.writer = CheckpointWriter(training.checkpoint_dir)
+        self.writer = CheckpointWriter(training.checkpoint_dir, beside=engine.device.type != "cpu")
         self.device_s = self.waited_s = 0.0
 
     def begin(self, optimizer: RowOptimizer) -> None:
