@@ -154,8 +154,11 @@ def test_the_page_draws_what_numpy_draws(browser, report):
     shapes = [0.001, 0.3, 0.9, 1.0, 1.7, 40.0]
     generator = np.random.default_rng([0, 23])
     expected = [generator.random(), *generator.standard_normal(4000), *generator.standard_gamma(np.tile(shapes, 2000))]
-    drawn = """shapes => { const g = new Generator(explorer.content.search); return [g.uniform(),
-        ...range(4000).map(() => g.normal()), ...range(12000).map(i => g.gamma(shapes[i % shapes.length]))]; }"""
+    drawn = """shapes => { const g = explorer.generator();
+        const list = (n, draw) => Array.from({ length: n }, (_, i) => draw(i));
+        const [first, normals] = [g.uniform(), list(4000, () => g.normal())];
+        const gammas = list(12000, i => g.gamma(shapes[i % shapes.length]));
+        return [first, ...normals, ...gammas]; }"""
     with open_page(browser, report.as_uri()) as page:
         assert page.evaluate(drawn, shapes) == pytest.approx(expected, rel=1e-12, abs=1e-300)
 

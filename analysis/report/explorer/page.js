@@ -232,6 +232,7 @@ const page = new Page(root, JSON.parse(document.getElementById("explorer-data").
 // For the console and for tests: the settings as they are, and answers to settings of one's own.
 window.explorer = {
   content: page.content,
+  generator: () => new Generator(page.content.search),
   settings: () => structuredClone(page.settings),
   answer: (settings = page.settings) => page.explorer.answer(settings),
 };
