@@ -75,6 +75,7 @@ def check_script(words: list[str]) -> None:
         patch.setattr(argparse.ArgumentParser, "parse_args", stop(argparse.ArgumentParser.parse_args))
         patch.setattr(sys, "argv", [script, *arguments])
         patch.syspath_prepend(str(ROOT / "benchmarks"))
+        patch.delitem(sys.modules, f"{script}.__main__", raising=False)  # imported by another test: runpy would warn
         name, run = (script, runpy.run_module) if words[0] == "-m" else (str(ROOT / script), runpy.run_path)
         with pytest.raises(Understood):
             run(name, run_name="__main__")

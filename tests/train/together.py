@@ -98,7 +98,7 @@ def do_job(job: dict[str, Any], rank: int = 0) -> dict[str, Any]:
             log=lines.append,
             should_stop=should_stop,
         )
-        facts = {key: value for key, value in asdict(result).items() if key != "wall_s"}
+        facts = {key: value for key, value in asdict(result).items() if key not in ("wall_s", "device_s")}
         answer["result"] = facts | {"documents": result.documents.tolist()}
         assert is_outline(model) == bool(rank and not seeds)
         sums = {name: p.detach().double().abs().sum() for name, p in model.named_parameters()}
