@@ -67,7 +67,10 @@ def test_the_rule_takes_the_first_within_one_standard_error():
 def test_auto_s_choice_stands_in_the_answer_and_a_table_too_small_for_any_is_refused():
     table = fit_table(make_config("auto"), make_runs(make_frame(120)))
     assert table.cfg.estimator.kind != "auto"
-    with pytest.raises(AnalysisError, match=r"estimator=auto: no family fits this table, run more of the sweep: constant_dml \(.*are needed\)"):
+    with pytest.raises(
+        AnalysisError,
+        match=r"estimator=auto: no family fits this table, run more of the sweep: constant_dml \(.*are needed\)",
+    ):
         fit_table(make_config("auto"), make_runs(make_frame(12)))
 
 

@@ -91,7 +91,8 @@ def test_completion_can_be_installed(tmp_path: Path) -> None:
     """In a home of its own: bash then knows a function for ``causalmix``."""
     code = "from causalmix.cli import app; app(['--install-completion', 'bash'], prog_name='causalmix')"
     environment = make_environment() | {"HOME": str(tmp_path), "SHELL": "/bin/bash"}
-    subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=100, check=True)
+    typed = ["bash", "-c", f'"{sys.executable}" -c "$0"; exit $?', code]  # the shell is found among the parents
+    subprocess.run(typed, env=environment, capture_output=True, timeout=100, check=True)
     (script,) = (tmp_path / ".bash_completions").iterdir()
     assert str(script) in (tmp_path / ".bashrc").read_text()
     shown = subprocess.run(

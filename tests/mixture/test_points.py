@@ -275,7 +275,12 @@ def test_regmix_to_the_letter_has_no_mean_of_logs():
         ("sobol", {"n_samples": 1860, "repeats_max": 1.0}, 0, "points stay below the shares the pool can give"),
         ("optimal", {"n_samples": 1860, "repeats_max": 1.0}, 0, "a quadratic model cannot be fitted"),
         ("perturbation", {"n_samples": 4000}, 0, "the run with all equal: the mixture asks for more documents"),
-        ("perturbation", {"n_samples": 800}, 0, "the run with safety times 2: the mixture asks"),
+        (
+            "perturbation",
+            {"n_samples": 800},
+            0,
+            "the run with safety times 2, 1.25 times as long as train.n_samples: the mixture asks",
+        ),
         ("regmix", {"available": {"math": 0, "coding": 99}, "floor": 0.0}, 0, "the prior gives math a share of 0"),
         ("regmix", {"prior": "equla"}, 0, "did you mean 'equal'?"),
     ],

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from causalmix.errors import EvaluateError
 from causalmix.train.checks import check_documents
 from tests.run.test_proxy import Bench
 
@@ -55,6 +56,5 @@ def test_documents_are_checked_once_and_tasks_before_training(
     assert bench.run(tmp_path / "whole").status == "complete"
     assert n_asked == 1
     monkeypatch.setattr("causalmix.train.loop.train", lambda *_, **__: pytest.fail("trained first"))
-    record = bench.run(tmp_path / "refused", "evaluate.dev.math=[no_such_task]")
-    assert record.status == "failed"
-    assert "no document for the tasks no_such_task" in str(record.cause)
+    with pytest.raises(EvaluateError, match="no held-out documents of: no_such_task"):
+        bench.run(tmp_path / "refused", "evaluate.dev.math=[no_such_task]")

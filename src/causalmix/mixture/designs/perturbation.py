@@ -50,7 +50,6 @@ def build_perturbation(request: Request) -> PointDesign:
         try:
             allocate(shares, n_samples, request.available, request.cfg.repeats_max)
         except MixtureError as error:
-            raise MixtureError(
-                f"mixture=perturbation, the run with {label}, {size:.3g} times as long as train.n_samples: {error}"
-            ) from error
+            length = "" if size == 1 else f", {size:.3g} times as long as train.n_samples"
+            raise MixtureError(f"mixture=perturbation, the run with {label}{length}: {error}") from error
     return PointDesign(request.cfg.kind, request.domains, np.array(weights), np.array(sizes))
