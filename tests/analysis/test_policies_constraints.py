@@ -203,7 +203,7 @@ def test_floors_and_caps_of_the_user_bind_and_are_priced():
 
 def test_a_floor_of_one_domain_takes_the_place_of_the_general_one():
     pool = {"available": dict.fromkeys(DOMAINS, 1000) | {"code": 2}, "n_samples": 1000, "repeats_max": 4.0}
-    with pytest.raises(AnalysisError, match="code.*floor"):
+    with pytest.raises(AnalysisError, match=r"code.*floor"):
         analyse(**pool)
     box = analyse(**pool, floors={"code": 0.001}).target.box
     assert box.floor[DOMAINS.index("code")] == 0.001

@@ -279,7 +279,7 @@ def test_regmix_to_the_letter_has_no_mean_of_logs():
             "perturbation",
             {"n_samples": 800},
             0,
-            "the run with safety times 2, 1.25 times as long as train.n_samples: the mixture asks",
+            "safety times 2, 1.25 times as long as train.n_samples: the mixture asks",
         ),
         ("regmix", {"available": {"math": 0, "coding": 99}, "floor": 0.0}, 0, "the prior gives math a share of 0"),
         ("regmix", {"prior": "equla"}, 0, "did you mean 'equal'?"),
