@@ -40,6 +40,7 @@ def test_long_texts_are_encoded_a_few_at_a_time_and_in_pieces(tokenizer: Any, mo
     starts = [len(text) // 2 for text in texts]
     whole = list(read_texts(tokenizer, texts, starts))
     monkeypatch.setattr(readers, "CHARACTERS", 80)
+    monkeypatch.setattr(readers, "BATCH_CHARACTERS", 80)
     assert [len(batch) for batch in readers._batch(["x" * 60] * 3)] == [1, 1, 1]
     assert [len(batch) for batch in readers._batch(["x" * 40, "x" * 40, "x"])] == [2, 1]
     assert max(len(piece) for text in texts for piece in readers._cut(text)) == 80

@@ -14,7 +14,8 @@ from causalmix.pool.tokenizer import fingerprint_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-CHARACTERS = 2**21  # encoded at once: what the library keeps of a text takes a hundred times its size
+CHARACTERS = 2**21  # of one text, encoded at once: what the library keeps of it takes a hundred times its size
+BATCH_CHARACTERS = 2**18  # of several; 30 MB then
 BREAK = re.compile(r"(?<=\S) (?=\S)")  # a lone space between words, where no token goes across
 
 
@@ -55,7 +56,7 @@ class TextReader:
 def read_texts(
     tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], starts: Sequence[int] | None = None
 ) -> Iterator[Reading]:
-    """Tokenise raw texts without special tokens around them, some million characters at a time.
+    """Tokenise raw texts without special tokens around them, some hundred thousand characters at a time.
 
     A longer text is cut at a space between two words. Tokenizers that begin their words with the space before
     them, as byte-level ones do, give the tokens of the whole text.
@@ -102,7 +103,7 @@ def _batch(pieces: Iterable[str]) -> Iterator[list[str]]:
     batch: list[str] = []
     size = 0
     for piece in pieces:
-        if batch and size + len(piece) > CHARACTERS:
+        if batch and size + len(piece) > BATCH_CHARACTERS:
             yield batch
             batch, size = [], 0
         batch.append(piece)
