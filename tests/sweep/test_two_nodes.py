@@ -55,7 +55,7 @@ def test_four_ranks_on_two_nodes_train_as_one_process(cluster: Path, tiny_output
 
 def restart_node(cluster: Path, name: str, hidden: Path | None = None) -> None:
     """Start a node's daemon anew; a ``hidden`` folder is empty to it and to its jobs."""
-    wait_until(lambda: is_idle(name))  # else it takes the word of a job's end with it, for which the controller waits
+    wait_until(lambda: is_idle(name, "*"))  # else it takes a job's end with it, for which the controller waits
     pid = cluster / "pid" / f"slurmd.{name}"
     process = int(pid.read_text())
     os.kill(process, signal.SIGTERM)
@@ -68,8 +68,15 @@ def restart_node(cluster: Path, name: str, hidden: Path | None = None) -> None:
     wait_until(lambda: is_idle(name))
 
 
-def is_idle(name: str) -> bool:
-    return set(slurm.ask("sinfo", "--noheader", f"--nodes={name}", "--format=%T").split()) == {"idle"}
+def is_idle(name: str, mark: str = "") -> bool:
+    """Say whether a node is idle, or idle with a ``mark`` (``*``: it does not answer).
+
+    One that SLURM has taken out, as it does where a busy machine ends a job's processes too slowly, is taken back.
+    """
+    states = set(slurm.ask("sinfo", "--noheader", f"--nodes={name}", "--format=%T").split())
+    if any(word in state for state in states for word in ("drain", "down")):
+        slurm.ask("scontrol", "update", f"nodename={name}", "state=resume")
+    return states <= {"idle", f"idle{mark}"}
 
 
 def test_a_node_that_does_not_see_the_folder_is_named(cluster: Path, tiny_outputs: Path, tmp_path: Path) -> None:
