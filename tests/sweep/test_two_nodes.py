@@ -66,7 +66,7 @@ def restart_node(cluster: Path, name: str, hidden: Path | None = None) -> None:
         command = f"unshare --mount sh -c 'mount -t tmpfs none {hidden} && exec {command}'"
     subprocess.run(command, shell=True, check=True)
     wait_until(pid.exists)
-    slurm.ask("scontrol", "update", f"nodename={name}", "state=resume")
+    # A daemon that reports takes its node back into service (slurm/up: ReturnToService=2).
     wait_until(lambda: set(slurm.ask("sinfo", "--noheader", f"--nodes={name}", "--format=%T").split()) == {"idle"})
 
 
