@@ -76,11 +76,6 @@ def table_of(rows: dict[str, dict[str, Any]]) -> str:
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 
 
-def _head(name: str) -> str:
-    """Name a column by words, between which a heading can be broken."""
-    return escape(name.replace("_", " "))
-
-
 def picture(title: str, rows: dict[str, Any], draw: Callable[[Axes, dict[str, Any]], None]) -> str:
     """Draw one picture as inline SVG with a title that a screen reader reads."""
     import matplotlib as mpl
