@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.estimators.effects import Effects
-from analysis.estimators.gp.evidence import cross_effects
+from analysis.estimators.gp.evidence import cross_effects, predict_effects
 from analysis.estimators.gp.kernel import SMOOTHNESS, Kernel, Points
 from analysis.estimators.gp.processes import N_SEARCHED, Process, Runs, fit_processes
 from analysis.estimators.gp.steps import Steps
@@ -20,6 +20,8 @@ from causalmix.config import EstimatorConfig
 from causalmix.errors import AnalysisError, nearest_name
 
 Floats = NDArray[np.float64]
+
+STATES_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class ProcessEffects(Effects):
         self.slopes = Question(eye, points.Z, slope) if kernel.has_surface else no_surface
         self._own = no_surface
         self._bends = [self._bend(process, self.slopes) for process in processes]
-        self._answers: dict[bytes, tuple[Floats, Floats]] = {}
+        self._covariances: dict[bytes, Floats] = {}
 
     def thetas(self, X: Floats) -> Floats:
         """Return theta (m, K) at ``X`` (m, d)."""
@@ -58,11 +60,12 @@ class ProcessEffects(Effects):
 
     def thetas_by_outcome(self, X: Floats) -> Floats:
         """Return theta of every outcome (m, A, K) at ``X`` (m, d)."""
-        return self.coordinates.lift(np.stack([self._find_slopes(x)[0] for x in X]))
+        parts = np.array_split(X, max(1, len(X) // STATES_AT_ONCE))
+        return self.coordinates.lift(np.concatenate([self._find_means(part) for part in parts]))
 
     def covariances(self, X: Floats) -> Floats:
         """Return the posterior covariance (m, K, K), positive semi-definite by construction."""
-        return self.coordinates.lift_covariance(np.stack([self._find_slopes(x)[1] for x in X]))
+        return self.coordinates.lift_covariance(np.stack([self._find_covariance(x) for x in X]))
 
     def predict(self, x: Floats, mixtures: Floats) -> Floats:
         """Return the outcome (m,) of ``mixtures`` (m, K) at state x, up to one constant, in points."""
@@ -111,13 +114,27 @@ class ProcessEffects(Effects):
         """Return Z of mixtures (m, K) in the units of the process (m, p)."""
         return np.asarray((self.coordinates.transform(mixtures) - self.scale.level) / self.scale.z)
 
-    def _find_slopes(self, x: Floats) -> tuple[Floats, Floats]:
-        """Return theta of every outcome (A, p) and the covariance (p, p) of the weighted mean's, kept by state."""
+    def _find_covariance(self, x: Floats) -> Floats:
+        """Return the covariance (p, p) of the weighted mean's theta, kept by state."""
         key = np.asarray(x, dtype=np.float64).tobytes()
-        if key not in self._answers:
-            mean, covariance = self._answer(x, self.slopes)
-            self._answers[key] = mean / self.scale.z, covariance / self.scale.z**2
-        return self._answers[key]
+        if key not in self._covariances:
+            self._covariances[key] = self._answer(x, self.slopes)[1] / self.scale.z**2
+        return self._covariances[key]
+
+    def _find_means(self, X: Floats) -> Floats:
+        """Return theta of every outcome (m, A, p) at states (m, d): the means of :meth:`_answer`, of all at once."""
+        states = (X - self.scale.centre) / self.scale.spread
+        means = np.zeros((len(X), len(self.weights), self.points.R.shape[1]))
+        for process, bend in zip(self.processes, self._bends):
+            alpha = process.solved.alpha - process.projected.T @ process.jumps.mean  # (n, A), beside the jumps
+            mean = predict_effects(self.kernel, process.values, self.points, alpha, states) + alpha.T @ bend[0]
+            step, j = np.divmod(process.jumps.rows, means.shape[2] + 1)
+            of_effect = j < means.shape[2]
+            h = process.steps.evaluate(states, step[of_effect])  # (m, s, p)
+            for s, (p, size) in enumerate(zip(j[of_effect], process.jumps.mean[of_effect])):
+                mean[:, :, p] += np.multiply.outer(h[:, s, p], size)
+            means += process.share * mean
+        return means * (self.scale.y / self.scale.z)
 
     def _answer(self, x: Floats, question: Question) -> tuple[Floats, Floats]:
         """Return the mean (A, J) of every outcome's functionals and the covariance (J, J) of the weighted mean's."""

@@ -183,6 +183,16 @@ def test_a_gain_is_the_difference_of_what_is_predicted():
     assert np.linalg.eigvalsh(covariances).min() > 0
 
 
+@pytest.mark.parametrize("kind", ["step", "linear"])
+def test_effects_of_many_states_are_those_of_each(kind):
+    """Means of all states at once against the posterior of one state, which also has the covariance."""
+    _, roles, effects = fit_world(DialsConfig(n_runs=120, n_domains=3, heterogeneity=kind), 0)
+    X = roles.X[:20]
+    alone = np.stack([effects._answer(x, effects.slopes)[0] for x in X]) / effects.scale.z
+    assert np.allclose(effects.thetas_by_outcome(X), effects.coordinates.lift(alone), atol=1e-10)
+    assert np.allclose(effects.thetas(X), np.concatenate([effects.thetas(x[None, :]) for x in X]), atol=1e-10)
+
+
 def test_without_surface_and_steps_the_gain_is_theta_times_the_move():
     _, roles, effects = fit_world(DialsConfig(n_runs=120), 1, surface=False, steps=False)
     x, mixture, q = roles.X[0], np.array([0.4, 0.3, 0.1, 0.1, 0.1]), np.full(5, 0.2)

@@ -132,3 +132,14 @@ def cross_effects(kernel: Kernel, values: Floats, points: Points, state: Floats)
     across = np.column_stack([kernel.effects(values, points.X, state[None, :], p)[:, 0] for p in kinds])
     own = np.array([kernel.effects(values, state[None, :], state[None, :], p)[0, 0] for p in kinds])
     return np.broadcast_to(own, n_coordinates), across * points.R
+
+
+def predict_effects(kernel: Kernel, values: Floats, points: Points, alpha: Floats, states: Floats) -> Floats:
+    """Return the mean of theta (m, A, p) at states (m, d), given ``K^-1 y`` (n, A) of the runs' outcomes."""
+    if kernel.is_shared:
+        pulls = alpha[:, :, None] * points.R[:, None, :]
+        means = kernel.effects(values, states, points.X, 0) @ pulls.reshape(len(alpha), -1)
+        return np.asarray(means.reshape(len(states), *pulls.shape[1:]))
+    kinds = range(points.R.shape[1])
+    each = [kernel.effects(values, states, points.X, p) @ (alpha * points.R[:, [p]]) for p in kinds]
+    return np.stack(each, axis=2)

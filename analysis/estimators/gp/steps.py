@@ -42,9 +42,10 @@ class Steps:
     means: Floats
     n_simple: int
 
-    def evaluate(self, X: Floats) -> Floats:
-        """Return h (m, C, p) at states (m, d)."""
-        return indicate(X, self.columns, self.features, self.thresholds, self.above) - self.means
+    def evaluate(self, X: Floats, rows: Indices | slice = slice(None)) -> Floats:
+        """Return h (m, C, p) at states (m, d), of all regions or of some."""
+        held = indicate(X, self.columns, self.features[rows], self.thresholds[rows], self.above[rows])
+        return held - self.means[rows]
 
     def expand(self, X: Floats, R: Floats) -> Floats:
         """Return regressors (n, C, p + 1): the step of each coordinate's effect, and of the level."""
