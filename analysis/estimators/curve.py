@@ -23,6 +23,7 @@ Floats = NDArray[np.float64]
 N_SEARCHED = 512  # runs that the process's hyper-parameters are searched on
 START = 0.1  # size of a parabola while they are, in standard deviations of the outcome
 SIZES = np.concatenate([[0.0], np.exp(np.linspace(np.log(0.01), np.log(2.0), 30))])
+LOG_PRIOR = np.log(np.concatenate([[0.5], np.full(30, 0.5 / 30)]))  # half of it to no curvature at all
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,8 @@ def fit_curve(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: in
     """Estimate the parabolas by generalised least squares, shrunk as much as the runs ask for.
 
     ``Y = g(x) + theta(x)' (Z - e) + b' s(T) + noise`` with g and theta the smooth process of
-    ``varying_coefficient_gp``, and ``b ~ N(0, t^2)``. The process's hyper-parameters and t maximise the marginal
-    likelihood; t = 0, no curvature at all, is one of the answers, and the usual one where there is none.
+    ``varying_coefficient_gp``, and ``b ~ N(0, t^2)``. The process's hyper-parameters maximise the marginal
+    likelihood; over t it is averaged, half of the prior on t = 0, no curvature at all.
 
     Parameters
     ----------
@@ -153,11 +154,14 @@ def _shrink(
     K[np.diag_indices(n)] += 1e-8
     half = cho_solve((np.linalg.cholesky(K), True), np.column_stack([columns, outcomes]))
     matrix, vectors = columns.T @ half[:, : columns.shape[1]], columns.T @ half[:, columns.shape[1] :]
-    size = max(SIZES, key=lambda t: _weigh(t**2, matrix, vectors @ weights))
-    if size == 0:
-        return np.zeros(vectors.T.shape), np.zeros(matrix.shape)
-    covariance: Floats = np.asarray(np.linalg.inv(matrix + np.eye(len(matrix)) / size**2), dtype=np.float64)
-    return np.asarray((covariance @ vectors).T), covariance
+    logs = np.array([_weigh(t**2, matrix, vectors @ weights) for t in SIZES]) + LOG_PRIOR
+    shares = np.exp(logs - np.logaddexp.reduce(logs))
+    covariances = [np.linalg.inv(matrix + np.eye(len(matrix)) / t**2) if t else 0.0 * matrix for t in SIZES]
+    means = np.stack([each @ vectors for each in covariances])  # (s, K, A)
+    mean = np.einsum("s,ska->ka", shares, means)
+    strayed = (means - mean) @ weights
+    covariance = np.einsum("s,sij->ij", shares, np.stack(covariances))
+    return mean.T, covariance + np.einsum("s,si,sj->ij", shares, strayed, strayed)
 
 
 def _weigh(variance: float, matrix: Floats, vector: Floats) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.estimators.effects import Effects
+from analysis.estimators.gp.common import Common
 from analysis.estimators.gp.evidence import cross_effects, predict_effects
 from analysis.estimators.gp.kernel import SMOOTHNESS, Kernel, Points
 from analysis.estimators.gp.processes import N_SEARCHED, Process, Runs, fit_processes
@@ -41,9 +42,11 @@ class ProcessEffects(Effects):
     there, theta is the slope of the whole: ``theta(x)`` and the slope of h over the runs' own mixtures.
     """
 
-    def __init__(self, roles: Roles, kernel: Kernel, points: Points, scale: Scale, processes: list[Process]):
+    def __init__(
+        self, roles: Roles, kernel: Kernel, points: Points, scale: Scale, processes: list[Process], common: Common
+    ):
         super().__init__(roles.domains, roles.x_names, roles.coordinates)
-        self.kernel = kernel
+        self.kernel, self.common = kernel, common
         self.points, self.scale, self.processes = points, scale, processes
         self.weights = roles.outcome_weights
         eye = np.eye(points.R.shape[1])
@@ -134,7 +137,7 @@ class ProcessEffects(Effects):
             for s, (p, size) in enumerate(zip(j[of_effect], process.jumps.mean[of_effect])):
                 mean[:, :, p] += np.multiply.outer(h[:, s, p], size)
             means += process.share * mean
-        return means * (self.scale.y / self.scale.z)
+        return (means + self.common.size) * (self.scale.y / self.scale.z)
 
     def _answer(self, x: Floats, question: Question) -> tuple[Floats, Floats]:
         """Return the mean (A, J) of every outcome's functionals and the covariance (J, J) of the weighted mean's."""
@@ -148,15 +151,18 @@ class ProcessEffects(Effects):
         whole = np.einsum("a,maj->mj", self.weights, means - mean)
         covariance = np.einsum("m,mij->ij", shares, covariances)
         covariance += np.einsum("m,mi,mj->ij", shares, whole, whole)
-        return mean * self.scale.y, covariance * self.scale.y**2
+        return (mean + self.common.size * question.D.sum(axis=0)) * self.scale.y, covariance * self.scale.y**2
 
     def _bend(self, process: Process, question: Question) -> tuple[Floats, Floats]:
-        """Return the surface's covariance of the functionals with the runs (n, J), and among themselves (J, J)."""
-        n_asked = question.D.shape[1]
+        """Return the covariance of the functionals with the runs (n, J), and among themselves (J, J).
+
+        Of what does not depend on the state: the surface, and what all effects have in common.
+        """
+        across, own = self.common.across(question.D), self.common.own(question.D)
         if not len(question.U):
-            return np.zeros((len(self.points.Z), n_asked)), np.zeros((n_asked, n_asked))
-        across = self.kernel.surface(process.values, self.points.Z, question.U) @ question.S
-        return across, question.S.T @ self.kernel.surface(process.values, question.U, question.U) @ question.S
+            return across, own
+        across = across + self.kernel.surface(process.values, self.points.Z, question.U) @ question.S
+        return across, own + question.S.T @ self.kernel.surface(process.values, question.U, question.U) @ question.S
 
     def _answer_process(
         self, process: Process, state: Floats, question: Question, bend: tuple[Floats, Floats]
@@ -204,8 +210,10 @@ def fit_process(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: 
     columns = _choose_columns(roles, points.R.shape[1])
     kernel = Kernel(columns, cfg.smoothness, cfg.surface)
     y = outcomes @ roles.outcome_weights
-    runs = Runs(points, outcomes, y, _choose_rows(len(y), seed))
-    return ProcessEffects(roles, kernel, points, scale, fit_processes(kernel, runs, cfg, seed))
+    # Other coordinates are differences of logs, or shares: of those, a part in common is nothing.
+    pulls = points.R.sum(axis=1) if roles.coordinates.name == "log" else np.zeros(len(y))
+    runs = Runs(points, outcomes, y, _choose_rows(len(y), seed), Common(0.0, pulls))
+    return ProcessEffects(roles, kernel, points, scale, *fit_processes(kernel, runs, cfg, seed))
 
 
 def _choose_columns(roles: Roles, n_coordinates: int) -> NDArray[np.int64]:

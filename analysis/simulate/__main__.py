@@ -48,7 +48,11 @@ def main(cfg: SimulateConfig) -> None:
     )
     effects, policies = summarise_effects(trials), summarise_policies(trials)
     attained = summarise_attained(trials)
-    rows = {"attained": asdict(attained), "effects": spell_summary(effects), "policies": spell_summary(policies)}
+    rows = {
+        "attained": {name: asdict(mean) for name, mean in attained.items()},
+        "effects": spell_summary(effects),
+        "policies": spell_summary(policies),
+    }
     if plain.json:
         write_json(Path(plain.json), {"settings": asdict(plain), **rows})
     if plain.as_json:
@@ -64,7 +68,12 @@ def main(cfg: SimulateConfig) -> None:
         for name, row in summary.items():
             table.add_row(name, *map(str, row.values()))
         console.print(table)
-    console.print(f"regret of an oracle that knows all but the sizes of the effects: {attained}", highlight=False)
+    console.print(
+        f"regret of an oracle that knows all but the sizes of the effects: {attained['oracle']}", highlight=False
+    )
+    console.print(
+        f"and of one who knows only what kind they are, and their usual size: {attained['ideal']}", highlight=False
+    )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.roles import assign_roles
+from analysis.simulate.oracle import find_regret
 from analysis.simulate.world import World, draw_table
 from causalmix.config import EstimatorConfig, OutcomeConfig
 
@@ -29,15 +30,29 @@ def ideal_width(world: World, seed: int, states: Floats, z: float = 1.959964) ->
     narrower on average among those linear in the outcomes (linear, smooth), or given the size of a jump is not
     known beforehand (step, tree).
     """
+    return float(2 * z * np.sqrt(know_kind(world, seed, states)[1]).mean())
+
+
+def ideal_regret(world: World, seed: int, states: Floats) -> float:
+    """Return the mean regret over states (m, d), points, of one who knows what worlds are like, and this one's curve.
+
+    The mixture is the best one for the posterior mean of theta, which is the best there is to do on average over
+    worlds: the gain of a mixture is linear in theta.
+    """
+    return find_regret(world, states, know_kind(world, seed, states)[0])
+
+
+def know_kind(world: World, seed: int, states: Floats) -> tuple[Floats, Floats]:
+    """Return means and variances (m, K) of theta at states (m, d), given all but what a world draws."""
     R, X, y = _residualise(world, seed)
     kind = world.dials.heterogeneity
     if kind == "step":
-        variances = _mix_steps(world, R, X, y, states, seed)
+        mean, variance = _mix_steps(world, R, X, y, states, seed)
     elif kind == "tree":
-        variances = _mix_trees(world, R, X, y, states, seed)
+        mean, variance = _mix_trees(world, R, X, y, states, seed)
     else:
-        variances = _solve_process(world, R, X, states)
-    return float(2 * z * np.sqrt(variances).mean())
+        mean, variance = _solve_process(world, R, X, y, states)
+    return MEAN + mean, variance
 
 
 def _residualise(world: World, seed: int) -> tuple[Floats, Floats, Floats]:
@@ -50,15 +65,16 @@ def _residualise(world: World, seed: int) -> tuple[Floats, Floats, Floats]:
     return R, roles.X, roles.Y - level - MEAN * R.sum(axis=1)
 
 
-def _solve_process(world: World, R: Floats, X: Floats, states: Floats) -> Floats:
+def _solve_process(world: World, R: Floats, X: Floats, y: Floats, states: Floats) -> tuple[Floats, Floats]:
     K = (R @ R.T) * _correlate(world, X, X) + world.dials.noise**2 * np.eye(len(R))
     inverse = np.linalg.inv(K)
-    variances = []
+    means, variances = [], []
     for x in states:
         across = _correlate(world, X, x[None, :]) * R
         own = _correlate(world, x[None, :], x[None, :])[0, 0]
+        means.append(across.T @ inverse @ y)
         variances.append(own - np.einsum("nk,nm,mk->k", across, inverse, across))
-    return np.array(variances)
+    return np.array(means), np.array(variances)
 
 
 def _correlate(world: World, A: Floats, B: Floats) -> Floats:
@@ -76,7 +92,7 @@ def _correlate(world: World, A: Floats, B: Floats) -> Floats:
     return np.asarray(VARIANCE + world.dials.strength**2 * moved)
 
 
-def _mix_steps(world: World, R: Floats, X: Floats, y: Floats, states: Floats, seed: int) -> Floats:
+def _mix_steps(world: World, R: Floats, X: Floats, y: Floats, states: Floats, seed: int) -> tuple[Floats, Floats]:
     """Draw every effect's feature and threshold in turn from its exact posterior given the others'."""
     rng, K = np.random.default_rng([seed, 47]), R.shape[1]
     cuts = [(f, float(cut)) for f in range(X.shape[1]) for cut in CUTS]
@@ -110,7 +126,7 @@ def _quarter(covariance: Floats, K: int) -> tuple[Floats, Floats, Floats]:
     return covariance[:K, :K], covariance[:K, K:], covariance[K:, K:]
 
 
-def _mix_trees(world: World, R: Floats, X: Floats, y: Floats, states: Floats, seed: int) -> Floats:
+def _mix_trees(world: World, R: Floats, X: Floats, y: Floats, states: Floats, seed: int) -> tuple[Floats, Floats]:
     """Draw the two cuts of a tree of three leaves in turn, each given the other."""
     rng, K = np.random.default_rng([seed, 53]), R.shape[1]
     cuts = [(f, float(cut)) for f in range(X.shape[1]) for cut in CUTS]
@@ -169,7 +185,7 @@ def _draw(logs: Floats, rng: np.random.Generator) -> int:
     return int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))
 
 
-def _mix(draws: list[tuple[Floats, Floats]]) -> Floats:
-    """Return the variance of a mixture of means and variances."""
+def _mix(draws: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
+    """Return the mean and the variance of a mixture of means and variances."""
     means, variances = (np.stack(part) for part in zip(*draws))
-    return np.asarray(variances.mean(axis=0) + means.var(axis=0))
+    return means.mean(axis=0), np.asarray(variances.mean(axis=0) + means.var(axis=0))

@@ -43,7 +43,11 @@ def attain(world: World, seed: int, states: Floats) -> float:
     Its mixture is the best one if its estimates were the truth. What no shape has to be found for can't be done
     better without bias; a method that shrinks sizes can, a little.
     """
-    thetas = fit_oracle(world, seed).thetas(states)
+    return find_regret(world, states, fit_oracle(world, seed).thetas(states))
+
+
+def find_regret(world: World, states: Floats, thetas: Floats) -> float:
+    """Return what is lost at states (m, d), points on average, by who takes effects (m, K) for the true ones."""
     mixtures = np.stack([world.best_for(theta) for theta in thetas])
     best = np.stack([world.best(x) for x in states])
     return float(np.mean(world.outcome(states, best) - world.outcome(states, mixtures)))

@@ -114,9 +114,10 @@ def summarise_policies(trials: Sequence[Trial]) -> Summary:
     return _summarise([trial.policies for trial in trials])
 
 
-def summarise_attained(trials: Sequence[Trial]) -> Mean:
-    """Return the mean regret of the oracle on the same runs."""
-    return mean_of([trial.attained for trial in trials])
+def summarise_attained(trials: Sequence[Trial]) -> dict[str, Mean]:
+    """Return the mean regret of those who are told more on the same runs: of the ``oracle``, and the ``ideal``."""
+    told = {"oracle": [trial.attained for trial in trials], "ideal": [trial.ideal for trial in trials]}
+    return {name: mean_of(regrets) for name, regrets in told.items()}
 
 
 def load_arms(cfg: SimulateConfig) -> dict[str, Arm]:

@@ -15,6 +15,7 @@ from analysis.estimators.fit import check_estimator, fit_effects
 from analysis.estimators.select import select_estimator
 from analysis.policies.propose import propose
 from analysis.roles import Roles, assign_roles
+from analysis.simulate.ideal import ideal_regret
 from analysis.simulate.oracle import attain
 from analysis.simulate.world import World, draw_table
 from analysis.target import Target
@@ -85,13 +86,15 @@ class Trial:
     ----------
     effects : mapping of str to EffectScore
     policies : mapping of str to PolicyScore
-    attained : float
-        Regret of an oracle on the same runs (see :func:`analysis.simulate.oracle.attain`), points.
+    attained, ideal : float
+        Regret, points, of two who are told more on the same runs: the form of the effects, all but their sizes
+        (:func:`analysis.simulate.oracle.attain`), or their kind (:func:`analysis.simulate.ideal.ideal_regret`).
     """
 
     effects: Mapping[str, EffectScore]
     policies: Mapping[str, PolicyScore]
     attained: float
+    ideal: float
 
     def to_json(self) -> dict[str, Any]:
         """Return the scores as JSON-like content."""
@@ -101,7 +104,8 @@ class Trial:
     def from_json(cls, content: dict[str, Any]) -> Trial:
         """Read what :meth:`to_json` wrote."""
         effects = {name: EffectScore(**row) for name, row in content["effects"].items()}
-        return cls(effects, {n: PolicyScore(**row) for n, row in content["policies"].items()}, content["attained"])
+        policies = {name: PolicyScore(**row) for name, row in content["policies"].items()}
+        return cls(effects, policies, content["attained"], content["ideal"])
 
 
 def draw_targets(world: World, n_targets: int, seed: int) -> Floats:
@@ -140,7 +144,7 @@ def run_trial(world: World, seed: int, arms: Mapping[str, Arm], *, n_targets: in
         answers = [propose(fitted, roles, target, arm.policy).weights for target in asked]
         mixtures = np.stack(answers if len(answers) == len(targets) else answers * len(targets))
         policies[name] = _score_policy(world, fitted, targets, mixtures, top, confidence)
-    return Trial(effects, policies, attain(world, seed, states))
+    return Trial(effects, policies, attain(world, seed, states), ideal_regret(world, seed, states))
 
 
 def _fit(table: RunsTable, cfg: EstimatorConfig, seed: int) -> tuple[Roles, Effects]:

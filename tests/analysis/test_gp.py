@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.estimators.fit import fit_effects
+from analysis.estimators.gp import search
 from analysis.estimators.gp.evidence import cross_effects, fit_values, solve
 from analysis.estimators.gp.kernel import SMOOTHNESS, Kernel, Points
 from analysis.estimators.gp.options import PRIOR_MORE, list_options, make_gram
@@ -118,8 +119,9 @@ def test_steps_are_scored_as_if_their_covariance_were_written_out():
     assert np.exp(options.log_prior).sum() == pytest.approx(1.0)
 
 
-def test_steps_are_drawn_as_often_as_their_posterior_says():
+def test_steps_are_drawn_as_often_as_their_posterior_says(monkeypatch):
     """Three steps of three effects, at most two at a time: every pair of places is written out."""
+    monkeypatch.setattr(search, "N_SPARE", 1)
     K, y, expanded, options = make_options(n_options=3)
     n, variance = len(options.options), 0.7
     prior = np.append(options.log_prior + np.log(PRIOR_MORE), 0.0)

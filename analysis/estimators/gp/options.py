@@ -17,7 +17,7 @@ Indices = NDArray[np.int64]
 Chosen = tuple[int, ...]  # options of one set
 Name = tuple[int, int | None]  # a step, and the coordinate whose effect it moves: none is all of them
 
-PRIOR_MORE = 0.5  # probability that there is one step more
+PRIOR_MORE = 0.8  # probability that there is one step more
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.estimators.gp.common import Common
 from analysis.estimators.gp.evidence import Solved, fit_values, score, solve
 from analysis.estimators.gp.kernel import Kernel, Points
 from analysis.estimators.gp.options import Chosen, Name, Options, list_options, make_gram
@@ -20,20 +21,30 @@ N_SEARCHED = 512  # runs that hyper-parameters are searched on; the posterior se
 N_REFITTED = 12  # steps of a search that begins at hyper-parameters found before
 N_ROUNDS = 3  # of hyper-parameters given steps, and steps given hyper-parameters
 STEP_SCALES = (0.3, 1.0, 3.0)  # variance of a step, times that of the effects without steps
-SMOOTH_PART = 3  # which hyper-parameter is log s_v
-NO_SMOOTH_PART = -14.0  # its value where effects are linear but for steps
-SIZES = np.linspace(-2.4, 2.4, 7)  # of the smooth part, in prior sds: its evidence is averaged over them
-KEPT = 0.01  # posterior weight below which linear, or curved, effects are dropped
+LINEAR_PART, SMOOTH_PART = 2, 3  # which hyper-parameters are log s_l and log s_v
+ABSENT = -14.0  # their value where effects have no such part
+SIZES = np.linspace(-2.4, 2.4, 7)  # of a part, in prior sds: its evidence is averaged over them
+KEPT = 0.01  # posterior weight below which constant, linear, or curved effects are dropped
 
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs in the units of the process; ``y`` (n,) is the weighted mean of the outcomes (n, A)."""
+    """The runs in the units of the process; ``y`` (n,) is the weighted mean of the outcomes (n, A).
+
+    Outcomes are less the mean of what all effects have in common.
+    """
 
     points: Points
     outcomes: Floats
     y: Floats
     searched: NDArray[np.int64]
+    common: Common
+
+    def share(self, size: float) -> Runs:
+        """Let the effects have a part of this size in common."""
+        common = replace(self.common, size=size)
+        moved = common.mean - self.common.mean
+        return replace(self, outcomes=self.outcomes - moved[:, None], y=self.y - moved, common=common)
 
 
 @dataclass(frozen=True)
@@ -85,15 +96,20 @@ class _Track:
     options: Options | None
 
 
-def fit_processes(kernel: Kernel, runs: Runs, cfg: EstimatorConfig, seed: int) -> list[Process]:
-    """Fit effects that are curved in the state and effects that are linear in it; keep what the runs speak for.
+def fit_processes(kernel: Kernel, runs: Runs, cfg: EstimatorConfig, seed: int) -> tuple[list[Process], Common]:
+    """Fit effects that are constant but for steps, linear, or curved in the state; keep what the runs speak for.
 
-    Half of the prior goes to either. The evidence of a curve is averaged over its size.
+    A third of the prior goes to each. The evidence of a line, or of a curve, is averaged over its size. Effects
+    have a part in common as large as they are.
     """
     search = _Search(kernel, runs, cfg)
     curved = search.fit()
+    if runs.common.pulls.any():
+        runs = runs.share(float(np.sqrt(np.exp(2 * curved[1:4]).sum())))
+        search = _Search(kernel, runs, cfg)
+        curved = search.fit(curved)
     straight = curved.copy()
-    straight[SMOOTH_PART] = NO_SMOOTH_PART
+    straight[SMOOTH_PART] = ABSENT
     straight = search.fit(straight, fixed=(SMOOTH_PART,))
     sizes = [float(np.exp(2 * curved[1:4]).sum()) * factor for factor in STEP_SCALES]
     none = _Guess(propose_steps(runs.points.X, kernel.columns))
@@ -105,10 +121,12 @@ def fit_processes(kernel: Kernel, runs: Runs, cfg: EstimatorConfig, seed: int) -
         bent = search.fit(bent, tracks[0].guess.extra)
         again = search.follow(bent, tracks[0].guess, sizes)
         tracks[1] = max(tracks[1], again, key=lambda track: track.log_posterior)
+    tracks.append(search.flatten(tracks[0]))
     logs = np.array([track.log_posterior for track in tracks])
     shares = np.exp(logs - np.logaddexp.reduce(logs))
     shares = np.where(shares > KEPT, shares, 0.0) / shares[shares > KEPT].sum()
-    return [_finish(runs, track, float(share), sizes, seed) for track, share in zip(tracks, shares) if share > 0]
+    kept = [_finish(runs, track, float(share), sizes, seed) for track, share in zip(tracks, shares) if share > 0]
+    return kept, runs.common
 
 
 class _Search:
@@ -117,16 +135,17 @@ class _Search:
     def __init__(self, kernel: Kernel, runs: Runs, cfg: EstimatorConfig):
         self.kernel, self.runs, self.cfg = kernel, runs, cfg
         self.points, self.y = runs.points.take(runs.searched), runs.y[runs.searched]
+        self.common = runs.common.covariance()
 
     def fit(self, start: Floats | None = None, extra: Floats | None = None, fixed: tuple[int, ...] = ()) -> Floats:
         """Return hyper-parameters, found from others by fewer steps."""
         most = self.cfg.max_search if start is None else min(self.cfg.max_search, N_REFITTED)
-        return fit_values(self.kernel, self.points, self.y, most, extra, start, fixed)
+        return fit_values(self.kernel, self.points, self.y, most, self._add_common(extra), start, fixed)
 
     def follow(self, values: Floats, guess: _Guess, sizes: list[float], fixed: tuple[int, ...] = ()) -> _Track:
         """Alternate between the steps and the hyper-parameters that suit each other until the steps stay."""
         for rounds_left in range(N_ROUNDS, -1, -1):
-            solved = solve(self.kernel.covariance(values, self.runs.points), self.runs.outcomes, self.runs.y)
+            solved = self._solve(values)
             options = self._list_options(guess.steps, solved) if self.cfg.steps else None
             if options is None or not rounds_left:
                 break
@@ -137,6 +156,21 @@ class _Search:
             # Without steps the rest had to stand in for them: look for its own size beside them.
             values = self.fit(values, guess.extra, fixed)
         return _Track(values, self._weigh(values, guess.extra, fixed) + guess.log_prior, guess, solved, options)
+
+    def flatten(self, track: _Track) -> _Track:
+        """Take the line out of effects, and keep their steps."""
+        values, fixed = track.values.copy(), (LINEAR_PART, SMOOTH_PART)
+        values[LINEAR_PART] = ABSENT
+        values = self.fit(values, track.guess.extra, fixed)
+        solved = self._solve(values)
+        options = self._list_options(track.guess.steps, solved) if self.cfg.steps else None
+        return _Track(
+            values, self._weigh(values, track.guess.extra, fixed) + track.guess.log_prior, track.guess, solved, options
+        )
+
+    def _solve(self, values: Floats) -> Solved:
+        K = self.kernel.covariance(values, self.runs.points) + self.common
+        return solve(K, self.runs.outcomes, self.runs.y)
 
     def _list_options(self, steps: Steps, solved: Solved) -> Options:
         expanded = steps.expand(self.runs.points.X, self.runs.points.R)
@@ -153,15 +187,21 @@ class _Search:
         return _Guess(steps, options.name(found), size, size * (F @ F.T), options.weigh_prior(found))
 
     def _weigh(self, values: Floats, extra: Floats | None, fixed: tuple[int, ...]) -> float:
-        """Return the log evidence, averaged over the size of the curve where there is one."""
+        """Return the log evidence, averaged over the size of the line or curve where there is one."""
+        part = LINEAR_PART if SMOOTH_PART in fixed else SMOOTH_PART
         tried, weights = [values], np.zeros(1)
-        if not fixed:
-            sizes = self.kernel.start()[SMOOTH_PART] + self.kernel.prior_sd()[SMOOTH_PART] * SIZES
-            tried = [np.concatenate([values[:SMOOTH_PART], [size], values[SMOOTH_PART + 1 :]]) for size in sizes]
+        if part not in fixed:
+            sizes = self.kernel.start()[part] + self.kernel.prior_sd()[part] * SIZES
+            tried = [np.concatenate([values[:part], [size], values[part + 1 :]]) for size in sizes]
             weights = -0.5 * SIZES**2 - np.logaddexp.reduce(-0.5 * SIZES**2)
         K = [self.kernel.covariance(at, self.points) for at in tried]
-        logs = [score(each if extra is None else each + extra, self.y) for each in K]
-        return float(np.logaddexp.reduce(weights + logs))
+        more = self._add_common(extra)
+        return float(np.logaddexp.reduce(weights + [score(each + more, self.y) for each in K]))
+
+    def _add_common(self, extra: Floats | None) -> Floats:
+        """Return the covariance of the searched runs that does not depend on hyper-parameters."""
+        common = self.common[np.ix_(self.runs.searched, self.runs.searched)]
+        return common if extra is None else common + extra
 
 
 def _finish(runs: Runs, track: _Track, share: float, sizes: list[float], seed: int) -> Process:
