@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from causalmix.errors import CausalMixError, RecordError
+from causalmix.errors import CausalMixError, OtherVersionError, RecordError
 
 
 class DiskFullError(CausalMixError, OSError):
@@ -101,6 +101,33 @@ def break_seal(path: Path, content: dict[str, Any]) -> dict[str, Any]:
             f"command again."
         )
     return bare
+
+
+def write_sealed(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object with the hash of it, atomically."""
+    write_json(path, seal(content))
+
+
+def read_sealed(path: Path, version: int) -> dict[str, Any]:
+    """Read a JSON object of this version, without its hash.
+
+    Raises
+    ------
+    RecordError
+        Where the file is damaged, or was changed by hand.
+    OtherVersionError
+        Where its ``format`` is not ``version``.
+    """
+    content = read_json(path)
+    if isinstance(content, dict):
+        content = break_seal(path, content)  # first: a flipped bit makes no other version
+    if not isinstance(content, dict) or content.get("format") != version:
+        given = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise OtherVersionError(
+            f"{path} has format {given!r}; this version reads format {version}. "
+            f"Read it with the version that wrote it, or use another sweep_dir."
+        )
+    return content
 
 
 def fingerprint(content: Any, length: int = 16) -> str:

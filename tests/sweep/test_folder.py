@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from causalmix.errors import RecordError, SweepError
+from causalmix.errors import OtherVersionError, RecordError, SweepError
 from causalmix.files import write_json
 from causalmix.run.identity import describe_identity, make_run_id
 from causalmix.run.record import Record, write_record
@@ -105,7 +105,7 @@ def test_a_folder_with_other_things_in_it_is_no_sweep(tmp_path: Path) -> None:
 
 def test_a_sweep_of_another_version_is_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "sweep.json", {"format": 99})
-    with pytest.raises(SweepError, match="format 99; this version reads 1"):
+    with pytest.raises(OtherVersionError, match="format 99; this version reads format 1"):
         open_sweep(tmp_path, str(tmp_path), [plan()], ["seed"])
 
 
@@ -171,9 +171,22 @@ def test_many_points_cost_little(tmp_path: Path) -> None:
 
 def test_a_damaged_table_of_points_is_named(tmp_path: Path) -> None:
     path = write_points(SweepFolder(tmp_path, "s"), [make_entry(plan())])
-    path.write_text(path.read_text()[:100])
+    whole = path.read_text()
+    path.write_text(whole[:100])
     with pytest.raises(RecordError, match=f"{path.name} is not whole JSON"):
         read_points(path)
+    for changed in (whole.replace("a", "b", 1), "[]"):
+        path.write_text(changed)
+        with pytest.raises(RecordError, match=f"{path.name} is not what was written"):
+            read_points(path)
+
+
+def test_a_changed_header_is_named(tmp_path: Path) -> None:
+    folder = open_sweep(tmp_path, None, [plan()], ["seed"])
+    header = folder.path / "sweep.json"
+    header.write_text(header.read_text().replace("seed", "sied"))
+    with pytest.raises(RecordError, match=r"sweep\.json is not what was written"):
+        open_sweep(tmp_path, None, [plan()], ["seed"])
 
 
 # --- lock -----------------------------------------------------------------------------------------------

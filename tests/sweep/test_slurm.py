@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from causalmix.errors import SweepError
+from causalmix.errors import OtherVersionError, RecordError, SweepError
 from causalmix.run.record import Record, write_record
 from causalmix.sweep import remote, slurm
 from causalmix.sweep.claims import Claims
@@ -199,8 +199,17 @@ def test_a_submission_cannot_name_files_elsewhere(tmp_path: Path) -> None:
     with pytest.raises(SweepError, match="outside of its sweep"):
         read_submission(tmp_path / "jobs" / "s1-x.json")
     (tmp_path / "jobs" / "s1-y.json").write_text('{"format": 99}')
-    with pytest.raises(SweepError, match="format 1"):
+    with pytest.raises(OtherVersionError, match="format 1"):
         read_submission(tmp_path / "jobs" / "s1-y.json")
+
+
+def test_a_submission_that_was_changed_is_named(tmp_path: Path) -> None:
+    Submission("s1-x", "points.json", 1, [], {}, "s1").write(tmp_path)
+    path = tmp_path / "jobs" / "s1-x.json"
+    for changed in (path.read_text().replace('"n_runs": 1', '"n_runs": "many"'), "[]"):
+        path.write_text(changed)
+        with pytest.raises(RecordError):
+            list_submissions(tmp_path)
 
 
 # --- plan and status -----------------------------------------------------------------------------------------

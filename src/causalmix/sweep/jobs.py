@@ -16,7 +16,7 @@ from typing import Any
 
 from causalmix.config import ClusterConfig, ResourcesConfig
 from causalmix.errors import SweepError
-from causalmix.files import read_json, write_json, write_text
+from causalmix.files import read_sealed, write_sealed, write_text
 from causalmix.sweep import slurm
 from causalmix.sweep.folder import SweepFolder, read_points
 from causalmix.sweep.script import Shape, list_array, render_script, work_on
@@ -62,7 +62,7 @@ class Submission:
 
     def write(self, sweep: Path) -> None:
         """Save, atomically."""
-        write_json(sweep / "jobs" / f"{self.name}.json", asdict(self))
+        write_sealed(sweep / "jobs" / f"{self.name}.json", asdict(self))
 
 
 def read_submission(path: Path) -> Submission:
@@ -70,13 +70,12 @@ def read_submission(path: Path) -> Submission:
 
     Raises
     ------
+    RecordError
+        Where it is damaged, or comes from another version.
     SweepError
-        Where it comes from another version.
+        Where it names files outside of its sweep.
     """
-    content = read_json(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise SweepError(f"{path} is no submission of format {FORMAT}, which this version reads")
-    submission = Submission(**content)
+    submission = Submission(**read_sealed(path, FORMAT))
     if Path(submission.points).name != submission.points or submission.name != path.stem:
         raise SweepError(f"{path} names files outside of its sweep")
     return submission
@@ -110,7 +109,7 @@ def submit_runs(
         sweep_id=folder.sweep_id,
         jitter_s=cluster.jitter_s,
     )
-    write_text(script, render_script(name, sweep, work_on(sweep, name), shape, cluster, resources))
+    write_text(script, render_script(name, sweep, work_on(sweep, name, points.name), shape, cluster, resources))
     (sweep / "log").mkdir(exist_ok=True)
     submission.write(sweep)
     first = 0

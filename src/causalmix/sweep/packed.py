@@ -236,17 +236,17 @@ class Shift:
 
 
 def main() -> int:
-    """Work for ``<sweep> <submission>``."""
+    """Work for ``<sweep> <submission> <table of points>``."""
     place = Place.from_environment(dict(os.environ))
     for key in set(os.environ) - set(clean_environment(os.environ)):
         del os.environ[key]  # libraries that see SLURM's variables think themselves distributed
     take_gpu(place.local)
-    sweep, name = Path(sys.argv[1]), sys.argv[2]
+    sweep, name, points = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     try:
         if not sweep.is_dir():
             raise SweepError(f"{sweep} is not there on {platform.node()}: it must be shared (see `causalmix doctor`)")
         submission = read_submission(sweep / "jobs" / f"{name}.json")
-        entries = read_points(sweep / "points" / submission.points)
+        entries = read_points(sweep / "points" / points)
         shift = Shift(SweepFolder(sweep, submission.sweep_id), submission, entries, place)
         hear_signals(shift)
         time.sleep(place.task * GOLDEN % 1 * submission.jitter_s)  # evenly spread, the same every time

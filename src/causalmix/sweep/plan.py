@@ -119,7 +119,9 @@ def make_plan(folder: SweepFolder, runs: list[PlannedRun], config: Config, is_re
         if missing:
             name = f"{folder.sweep_id}-plan"
             sweep = folder.path.resolve()
-            script = render_script(name, sweep, work_on(sweep, name), shape, config.cluster, config.resources)
+            script = render_script(
+                name, sweep, work_on(sweep, name, "points.json"), shape, config.cluster, config.resources
+            )
     run_s, run_bytes = measure_runs(folder, complete[:MEASURED])
     return Plan(
         n_runs=len(runs),

@@ -148,9 +148,9 @@ def render_script(
     return "\n".join(lines) + "\n"
 
 
-def work_on(sweep: Path, submission: str) -> list[str]:
-    """Return the command of a worker."""
-    return [sys.executable, "-m", "causalmix.sweep.packed", str(sweep), submission]
+def work_on(sweep: Path, submission: str, points: str) -> list[str]:
+    """Return the command of a worker; the table's name is its hash, so a job does what was submitted or nothing."""
+    return [sys.executable, "-m", "causalmix.sweep.packed", str(sweep), submission, points]
 
 
 def meet_ranks(resources: ResourcesConfig) -> list[str]:
