@@ -104,3 +104,11 @@ def test_a_limit_on_tasks_makes_them_longer() -> None:
     shape = shape_tasks(512, make_cluster(max_submit=10), make_resources(timeout_min=10), max_array=1001)
     assert shape.n_tasks == 10
     assert shape.time_min == 52 * 10 + 5 + 2
+
+
+def test_tasks_that_are_queued_already_count() -> None:
+    cluster, resources = make_cluster(max_submit=10), make_resources()
+    assert shape_tasks(512, cluster, resources, max_array=1001, n_queued=7).n_tasks == 3
+    assert shape_tasks(0, cluster, resources, max_array=1001, n_queued=10).n_tasks == 0
+    with pytest.raises(ConfigError, match=r"cluster\.max_submit=10, and 10 tasks of this sweep are in the queue: wait"):
+        shape_tasks(1, cluster, resources, max_array=1001, n_queued=10)

@@ -49,6 +49,15 @@ def test_runs_are_submitted_once(fake: Path, tmp_path: Path) -> None:
     assert list_submissions(sweep)[1].n_runs == 5, "only what is new"
 
 
+def test_a_limit_on_running_tasks_holds_over_arrays(fake: Path, tmp_path: Path) -> None:
+    submit(tmp_path / "sweep", 10, cluster={"max_running": 2}, resources={"runs_per_task": 1})
+    calls = [" ".join(call) for call in list_calls(fake, "sbatch")]
+    assert ["%2" in call for call in calls] == [True] * 3
+    assert ["dependency" in call for call in calls] == [False, True, True]
+    assert "--dependency=afterany:100 " in calls[1]
+    assert "--dependency=afterany:101 " in calls[2]
+
+
 def test_complete_runs_are_not_submitted(fake: Path, tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     for at in range(3):

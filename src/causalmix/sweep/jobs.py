@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from causalmix.config import ClusterConfig, ResourcesConfig
-from causalmix.errors import SweepError
+from causalmix.errors import RecordError, SweepError
 from causalmix.files import read_sealed, write_sealed, write_text
+from causalmix.run.record import is_complete, read_record
 from causalmix.sweep import slurm
 from causalmix.sweep.folder import SweepFolder, read_points
+from causalmix.sweep.points import PlannedRun
 from causalmix.sweep.script import Shape, list_array, render_script, work_on
 from causalmix.sweep.then import cancel_followups
 
@@ -113,9 +115,12 @@ def submit_runs(
     (sweep / "log").mkdir(exist_ok=True)
     submission.write(sweep)
     first = 0
+    after: list[str] = []
     for array in submission.arrays:
         extra = {"CAUSALMIX_FIRST_TASK": str(first)}
-        array["job_id"] = slurm.submit(script, array["name"], list_array(array["n_tasks"], cluster), extra)
+        array["job_id"] = slurm.submit(script, array["name"], list_array(array["n_tasks"], cluster), extra, after)
+        if cluster.max_running:  # SLURM limits an array, not a submission: the next one waits for the end of this one
+            after = [array["job_id"]]
         submission.write(sweep)
         first += array["n_tasks"]
     return submission
@@ -133,6 +138,44 @@ def list_tasks(sweep: Path) -> list[slurm.Task]:
         if lost:
             submission.write(sweep)
     return tasks
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """What is left of the runs that were asked for, by records and queue.
+
+    Attributes
+    ----------
+    complete, missing : list of PlannedRun
+        Done; to do. The rest is in the hands of active tasks.
+    tasks : list of Task
+        Those, of the whole sweep.
+    """
+
+    complete: list[PlannedRun]
+    missing: list[PlannedRun]
+    tasks: list[slurm.Task]
+
+
+def reconcile(folder: SweepFolder, runs: list[PlannedRun], is_remote: bool) -> Reconciled:
+    """Find out which runs are to be done; a run that failed is, though tasks that will not try it again go on."""
+    # The queue before the records: a task may end in between.
+    queued, tasks = find_queued(folder.path) if is_remote else (set[str](), list[slurm.Task]())
+    complete = [run for run in runs if is_complete(folder.run_dir(run.run_id))]
+    done = {run.run_id for run in complete}
+    missing = [
+        run for run in runs if run.run_id not in done and (run.run_id not in queued or has_failed(folder, run.run_id))
+    ]
+    return Reconciled(complete, missing, tasks)
+
+
+def has_failed(folder: SweepFolder, run_id: str) -> bool:
+    """Tell whether a run failed in a submission."""
+    try:
+        record = read_record(folder.run_dir(run_id))
+    except RecordError:
+        return False
+    return record is not None and record.status in ("failed", "timed_out") and "submission" in record.provenance
 
 
 def find_queued(sweep: Path) -> tuple[set[str], list[slurm.Task]]:

@@ -97,6 +97,7 @@ def check_settings(plain: dict[str, Any]) -> None:
             f"{WHY_OWN_COHORT[plain['mixture']['kind']]}, so no causal fit may see them; add cohort={own}"
         )
     wrong += check_ranks(plain["resources"], plain["train"]["n_samples"]) + check_batch(plain)
+    wrong += check_grace(plain["resources"], plain["cluster"])
     is_study = plain["job"] == "study"
     for key, least in (LEAST | LEAST_OF_STUDY if is_study else LEAST).items():
         value = find_value(plain, key)
@@ -110,6 +111,17 @@ def check_settings(plain: dict[str, Any]) -> None:
         wrong.append("plan=true with job=study: a plan is of one sweep; leave the experiment out")
     if wrong:
         raise ConfigError("; ".join(wrong))
+
+
+def check_grace(resources: dict[str, Any], cluster: dict[str, Any]) -> list[str]:
+    """Refuse tasks that would be told to stop as soon as they have started, again and again."""
+    time_min, grace_s = resources["time_min"], cluster["grace_s"]
+    if cluster["kind"] == "local" or time_min is None or time_min * 60 > grace_s:
+        return []
+    return [
+        f"resources.time_min={time_min} with cluster.grace_s={grace_s}: a task would be told to stop as soon as it "
+        f"has started; more minutes, or less grace"
+    ]
 
 
 def check_ranks(resources: dict[str, Any], n_samples: int) -> list[str]:

@@ -15,6 +15,7 @@ from causalmix.run.record import is_complete, read_record
 from causalmix.sweep import slurm
 from causalmix.sweep.folder import SweepFolder, find_sweep, open_sweep, write_points
 from causalmix.sweep.groups import describe_groups, form_groups
+from causalmix.sweep.jobs import list_tasks, reconcile
 from causalmix.sweep.launch_lock import hold_lock
 from causalmix.sweep.plan import make_plan
 from causalmix.sweep.points import Inputs, PlannedRun, find_base, identify, plan_runs, read_git_sha, to_config
@@ -68,7 +69,7 @@ def run_sweep(
         return folder
     with hold_lock(folder) as lock:
         refuse_active_jobs(folder)
-        missing = [run for run in runs if not is_complete(folder.run_dir(run.run_id))]
+        missing = reconcile(folder, runs, is_remote=False).missing
         say(f"sweep {folder.path}: {len(runs)} runs, {len(runs) - len(missing)} complete, {len(missing)} to do")
         if missing:
             _execute(folder, missing, inputs, lock)
@@ -129,8 +130,6 @@ def refuse_active_jobs(folder: SweepFolder) -> None:
     """
     if not (folder.path / "jobs").is_dir():
         return
-    from causalmix.sweep.jobs import list_tasks
-
     try:
         work = f"{len(tasks)} tasks on the cluster" if (tasks := list_tasks(folder.path)) else ""
     except SweepError:  # no SLURM here: its workers may still share the folder

@@ -249,9 +249,7 @@ def main() -> int:
     try:
         followup = read_followup(path)
         if followup.digest != submitted:
-            raise SweepError(
-                f"{path} is not what was submitted: somebody changed it. Launch again, with then.analysis."
-            )
+            raise SweepError(f"{path} is not what was submitted: it was changed. Launch again, with then.analysis")
         return follow_up(sweep, followup)
     except CausalMixError as error:
         say(f"error: {error}")
