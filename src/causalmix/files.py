@@ -14,6 +14,12 @@ from typing import Any
 
 from causalmix.errors import CausalMixError, OtherVersionError, RecordError
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+"""What a full disk, or a used-up quota, says."""
+
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+"""What file systems without locks say (Lustre without the ``flock`` option, NFS without a lock manager)."""
+
 
 class DiskFullError(CausalMixError, OSError):
     """The disk filled up while a file was written; the file of before, if any, is untouched."""
@@ -38,7 +44,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.replace(path)
         sync(path.parent)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in NO_SPACE:
             raise DiskFullError(
                 f"no space left on the disk ({error.strerror}) while writing {path}; nothing that was there is lost. "
                 f"Free some space and run the same command again: what is complete is not repeated."

@@ -6,8 +6,11 @@ import copy
 import errno
 import fcntl
 import multiprocessing
+import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +25,7 @@ from causalmix.sweep import launch_lock
 from causalmix.sweep.folder import SweepFolder, flatten, open_sweep, read_points, write_points
 from causalmix.sweep.launch_lock import hold_lock
 from causalmix.sweep.points import PlannedRun
-from causalmix.sweep.status import count_causes, read_status
+from causalmix.sweep.status import LITTLE_SPACE, count_causes, read_status
 from tests.plain import make_plain
 
 ROW = {"outcome.avg_dev": 30.5, "wall_s": 2.0}
@@ -257,6 +260,13 @@ def test_status_counts_what_the_records_say(tmp_path: Path) -> None:
     assert status.wall_s == 4.0
     assert next(iter(status.causes.items())) == ("no luck", 2)
     assert any("not whole JSON" in cause for cause in status.causes)
+
+
+def test_status_names_a_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = open_sweep(tmp_path, None, [plan()], ["seed"])
+    assert "disk:" not in replace(read_status(folder.path), free_bytes=LITTLE_SPACE).render()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=4096))
+    assert "  disk: 0.0 MB free; runs need space" in read_status(folder.path).render()
 
 
 def test_causes_that_differ_in_numbers_alone_are_one() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import glob
 import platform
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from causalmix.files import DiskFullError, read_json, sync, write_json
+from causalmix.files import NO_LOCKS, NO_SPACE, DiskFullError, read_json, sync, write_json
 
 SUMMARY = "stage.json"
 Summary = dict[str, Any]
@@ -47,10 +46,9 @@ def run_stage(root: Path, name: str, build: Callable[[Path], Summary]) -> Summar
         temporary.rename(folder)
         sync(root)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in NO_SPACE:
             raise DiskFullError(
-                f"no space left on the disk while making {folder}; the stages before it are kept. Free some "
-                f"space "
+                f"no space left on the disk while making {folder}; the stages before it are kept. Free some space "
                 f"or set pool.store_dir, then run the same command again."
             ) from error
         if (folder / SUMMARY).is_file():  # on a file system without locks another process was quicker
@@ -79,7 +77,7 @@ def lock_folder(root: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
+            if error.errno not in NO_LOCKS:
                 raise
             yield  # what lies here may be another's work in progress: nothing is cleaned up
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 import time
 from collections import Counter
@@ -17,6 +18,9 @@ from causalmix.sweep.folder import SweepFolder, read_points
 
 if TYPE_CHECKING:
     from causalmix.sweep.lost_tasks import LostTasks
+
+
+LITTLE_SPACE = 100_000_000  # bytes: the status says that no more are free
 
 
 @dataclass
@@ -75,6 +79,8 @@ class SweepStatus:
         GPU-hours that tasks held by the accounting, lost work and idle time included.
     lost_tasks : list
         Tasks that ended before they claimed a run, while there was work: their nodes may not see the folder.
+    free_bytes : int
+        Free space where the sweep lies.
     analysis : str or None
         What became of the analysis that was to follow; None where none was asked for.
     """
@@ -95,6 +101,7 @@ class SweepStatus:
     ended: dict[str, int] | None = None
     gpu_h: float | None = None
     lost_tasks: list[LostTasks] = field(default_factory=list)
+    free_bytes: int = 0
     analysis: str | None = None
 
     @property
@@ -128,6 +135,8 @@ class SweepStatus:
         for lost in self.lost_tasks:
             lines.append(f"  {lost.n_tasks} tasks ({lost.example}): {lost.cause}")
             lines += [f"      | {line}" for line in lost.log]
+        if self.free_bytes < LITTLE_SPACE:
+            lines.append(f"  disk: {self.free_bytes / 1e6:,.1f} MB free; runs need space for their records")
         if self.analysis:
             lines.append(f"  analysis: {self.analysis}")
         return "\n".join(lines)
@@ -145,7 +154,7 @@ def read_status(sweep: Path) -> SweepStatus:
         raise SweepError(f"{sweep} is no sweep folder: it has no sweep.json")
     tables = {table.name: read_points(table) for table in sorted((sweep / "points").glob("*.json"))}
     run_ids = set().union(*tables.values())
-    status = SweepStatus(str(sweep), asked=len(run_ids))
+    status = SweepStatus(str(sweep), asked=len(run_ids), free_bytes=shutil.disk_usage(sweep).free)
     counts: Counter[str] = Counter()
     left: set[str] = set()  # neither ended nor in anybody's hands
     ends: list[float] = []
