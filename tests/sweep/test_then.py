@@ -70,6 +70,7 @@ def test_it_is_submitted_behind_every_active_array(fake: Path, tmp_path: Path, s
     assert "--dependency=afterany:100:101:103" in list_calls(fake, "sbatch")[-1]
     assert cancel_sweep(sweep)
     assert ["104"] in list_calls(fake, "scancel")
+    assert str(read_status(sweep).analysis).startswith("its job 104 was cancelled, or ended without a word")
 
 
 def test_too_few_runs_are_named_and_nothing_is_analysed(tmp_path: Path, stub: list[list[str]]) -> None:

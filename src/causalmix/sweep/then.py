@@ -163,7 +163,18 @@ def describe_followup(sweep: Path) -> str | None:
     if result.exists() and result.stat().st_mtime >= followups[-1].stat().st_mtime:
         done = read_result(result)
         return f"written to {sweep / 'analysis'}" if done["written"] else str(done["said"])
-    return f"follows as job {followup.job_id}" if followup.job_id else "not begun"
+    if not followup.job_id:
+        return "not begun"
+    try:
+        is_active = bool(slurm.list_tasks([followup.name]))
+    except SweepError:
+        is_active = True  # for all that is known
+    if is_active:
+        return f"follows as job {followup.job_id}"
+    return (
+        f"its job {followup.job_id} was cancelled, or ended without a word (log/*-{followup.job_id}_0.txt); the launch "
+        f"command typed again submits it again"
+    )
 
 
 def read_result(path: Path) -> dict[str, Any]:
