@@ -22,10 +22,11 @@ from causalmix.files import write_json
 from causalmix.run.identity import describe_identity, make_run_id
 from causalmix.run.record import Record, write_record
 from causalmix.sweep import launch_lock
+from causalmix.sweep.failures import count_causes
 from causalmix.sweep.folder import SweepFolder, flatten, open_sweep, read_points, write_points
 from causalmix.sweep.launch_lock import hold_lock
 from causalmix.sweep.points import PlannedRun
-from causalmix.sweep.status import LITTLE_SPACE, count_causes, read_status
+from causalmix.sweep.status import LITTLE_SPACE, read_status
 from tests.plain import make_plain
 
 ROW = {"outcome.avg_dev": 30.5, "wall_s": 2.0}

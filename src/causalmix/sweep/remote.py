@@ -14,12 +14,13 @@ from causalmix.config import Config
 from causalmix.errors import RecordError, name_some
 from causalmix.run.record import is_complete, read_record
 from causalmix.sweep import slurm
+from causalmix.sweep.failures import describe_failures
 from causalmix.sweep.folder import SweepFolder, write_points
 from causalmix.sweep.jobs import Reconciled, list_tasks, reconcile, submit_runs
 from causalmix.sweep.launch_lock import hold_launch
 from causalmix.sweep.points import PlannedRun
 from causalmix.sweep.script import check_script, shape_tasks
-from causalmix.sweep.status import describe_failures, read_status, say
+from causalmix.sweep.status import read_status, say
 from causalmix.sweep.then import submit_followup
 
 POLL_S = 2.0

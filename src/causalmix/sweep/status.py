@@ -2,46 +2,25 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalmix.errors import RecordError, SweepError
 from causalmix.run.record import read_record
-from causalmix.sweep.folder import SweepFolder, read_points
+from causalmix.sweep.failures import Failure, group_failures
+from causalmix.sweep.folder import read_points
 
 if TYPE_CHECKING:
     from causalmix.sweep.lost_tasks import LostTasks
 
 
 LITTLE_SPACE = 100_000_000  # bytes: the status says that no more are free
-
-
-@dataclass
-class Failure:
-    """Runs that failed of one cause.
-
-    Attributes
-    ----------
-    cause : str
-        One stands for all that differ in numbers alone.
-    n_runs : int
-    example : str
-        A run of it, to look at.
-    log : list of str
-        The last lines that it wrote.
-    """
-
-    cause: str
-    n_runs: int
-    example: str
-    log: list[str]
 
 
 @dataclass
@@ -226,18 +205,6 @@ def ask_cluster(sweep: Path, tables: Mapping[str, Collection[str]], left: set[st
             status.failed[run_id] = f"its task ended as {state}"
 
 
-def group_failures(sweep: Path, failed: dict[str, str]) -> list[Failure]:
-    """Group failed runs by cause, each with the last lines of one of them."""
-    from causalmix.sweep.logs import LOG_LINES, list_logs, read_end
-
-    failures = []
-    for cause, n_runs in count_causes(failed.values()).items():
-        example = next(run_id for run_id, said in failed.items() if said == cause)
-        logs = list_logs(sweep / "runs" / example)
-        failures.append(Failure(cause, n_runs, example, read_end(logs[0], LOG_LINES) if logs else []))
-    return failures
-
-
 def read_life(folder: Path) -> tuple[str | None, int]:
     """Read from a run's claims whether somebody holds it now, and how many claims there were.
 
@@ -270,26 +237,6 @@ def measure_rate(ends: list[float], newest: int = 32) -> float | None:
     if len(last) < 2 or last[-1] <= last[0]:
         return None
     return (len(last) - 1) / (last[-1] - last[0]) * 3600
-
-
-def count_causes(causes: Iterable[str]) -> dict[str, int]:
-    """Count causes, most frequent first; those that differ in numbers alone (ids, steps) count as their first."""
-    examples: dict[str, str] = {}
-    counts: Counter[str] = Counter()
-    for cause in causes:
-        shape = re.sub(r"\d[\d.,\s]*", "#", cause)
-        counts[examples.setdefault(shape, cause)] += 1
-    return dict(counts.most_common())
-
-
-def describe_failures(folder: SweepFolder, failed: dict[str, str], n_runs: int) -> SweepError:
-    """Make the error of a pass in which runs failed: causes grouped, most frequent first."""
-    lines = "\n".join(f"  {n} x {cause}" for cause, n in list(count_causes(failed.values()).items())[:10])
-    example = next(iter(failed))
-    return SweepError(
-        f"{len(failed)} of {n_runs} runs failed:\n{lines}\n"
-        f"Look at {folder.run_dir(example) / 'log'}; the same command tries the failed ones again."
-    )
 
 
 def say(text: str) -> None:

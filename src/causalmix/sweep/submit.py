@@ -13,13 +13,14 @@ from causalmix.config import Config
 from causalmix.errors import SweepError
 from causalmix.run.record import is_complete, read_record
 from causalmix.sweep import slurm
+from causalmix.sweep.failures import describe_failures
 from causalmix.sweep.folder import SweepFolder, find_sweep, open_sweep, write_points
 from causalmix.sweep.groups import describe_groups, form_groups
 from causalmix.sweep.jobs import list_tasks, reconcile
 from causalmix.sweep.launch_lock import hold_lock
 from causalmix.sweep.plan import make_plan
 from causalmix.sweep.points import Inputs, PlannedRun, find_base, identify, plan_runs, read_git_sha, to_config
-from causalmix.sweep.status import describe_failures, read_life, say
+from causalmix.sweep.status import read_life, say
 from causalmix.sweep.then import RESULT, check_then, follow_up, make_followup
 
 

@@ -21,9 +21,10 @@ from causalmix.errors import CausalMixError, ConfigError, RecordError, SweepErro
 from causalmix.files import break_seal, fingerprint, read_json, read_sealed, write_sealed, write_text
 from causalmix.run.record import is_complete
 from causalmix.sweep import slurm
+from causalmix.sweep.failures import count_causes
 from causalmix.sweep.folder import SweepFolder
 from causalmix.sweep.script import Shape, render_script
-from causalmix.sweep.status import count_causes, read_status, say
+from causalmix.sweep.status import read_status, say
 
 FORMAT = 1
 RESULT = "analysis/then.json"
