@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -146,6 +147,11 @@ def hash_file(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal digits."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def is_folder_name(name: str) -> bool:
+    """Tell whether a name can stand in a path and lead nowhere else."""
+    return re.fullmatch(r"\w[\w.+-]*", name) is not None
 
 
 def sync(path: Path) -> None:

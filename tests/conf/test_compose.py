@@ -309,6 +309,8 @@ def test_known_keys_are_those_of_both_schemas() -> None:
         (["experiment=demo", "plan=true"], ["plan=true with job=study"]),
         (["resources.time_min=0"], ["resources.time_min=0: 1 or more"]),
         (["resources.time_min=2"], ["resources.time_min=2 with cluster.grace_s=120: a task would be told to stop"]),
+        (["model.name=../../x"], ["model.name=../../x: letters, digits"]),
+        (["stages.name=/x", "study.name=.."], ["stages.name=/x: letters", "study.name=..: letters"]),
         (["experiment=demo", "study.n_seeds=1"], ["study.n_seeds=1: 2 or more"]),
         (["experiment=demo", "study.shares=[equal]"], ["study.shares=['equal']: equal and natural"]),
         (["experiment=demo", "study.confirm_sizes=[2,2]"], ["study.confirm_sizes=[2, 2]: different"]),

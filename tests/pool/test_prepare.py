@@ -220,6 +220,12 @@ def test_folder_of_others_is_left_alone(tmp_path: Path) -> None:
         prepare(tiny_config(store_dir=str(tmp_path)), tmp_path, progress=False)
 
 
+def test_a_name_that_leads_out_of_the_outputs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PoolError, match=r"pool\.name='\.\./\.\./x': letters, digits"):
+        prepare(tiny_config(name="../../x"), tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_unknown_source() -> None:
     with pytest.raises(PoolError, match="source='csv' is not one of demo, jsonl, parquet, hf"):
         prepare(tiny_config(source="csv"), Path("unused"), progress=False)

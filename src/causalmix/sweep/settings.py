@@ -6,6 +6,7 @@ from typing import Any
 
 from causalmix.errors import ConfigError, nearest_name
 from causalmix.evaluate.packages import describe_lacking, find_lacking
+from causalmix.files import is_folder_name
 from causalmix.mixture.designs.build import KINDS
 from causalmix.mixture.odm import RULES
 from causalmix.sweep.groups import list_obstacles
@@ -32,6 +33,9 @@ WHY_OWN_COHORT = {
     "perturbation": "its runs differ in size",
     "odm": "its mixture follows the losses of the run itself",
 }
+
+FOLDERS = ("model.name", "pool.name", "study.name", "stages.name")
+"""Names after which folders below ``outputs`` are called: they must not lead out of it."""
 
 LEAST = {
     "train.n_samples": 1,
@@ -90,6 +94,9 @@ def check_settings(plain: dict[str, Any]) -> None:
         value = find_value(plain, key)
         if value not in allowed:
             wrong.append(f"{key}={value}{nearest_name(str(value), allowed)}; allowed: {', '.join(allowed)}")
+    for key in FOLDERS:
+        if not is_folder_name(find_value(plain, key)):
+            wrong.append(f"{key}={find_value(plain, key)}: letters, digits, '_', '-', '+' and '.'; a folder's name")
     own = OWN_COHORT.get(plain["mixture"]["kind"], plain["cohort"])
     if plain["cohort"] != own:
         wrong.append(
