@@ -105,6 +105,11 @@ def test_a_launch_killed_before_sbatch_submitted_nothing(fake: Path, tmp_path: P
     assert len(list_calls(fake, "sbatch")) == 2
 
 
+def test_what_is_no_sweep_cannot_be_cancelled(fake: Path, tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match="is no sweep folder"):
+        cancel_sweep(tmp_path / "typo")
+
+
 def test_a_job_whose_answer_was_lost_is_found_by_its_name(fake: Path, tmp_path: Path) -> None:
     (fake / "behave").write_text("mute")
     submit(tmp_path / "sweep", 8)

@@ -91,6 +91,17 @@ def open_sweep(outputs: Path, sweep_dir: str | None, runs: list[PlannedRun], swe
     return folder
 
 
+def refuse_no_sweep(path: Path) -> None:
+    """Refuse a folder that is no sweep.
+
+    Raises
+    ------
+    SweepError
+    """
+    if not (path / "sweep.json").exists():
+        raise SweepError(f"{path} is no sweep folder: it has no sweep.json")
+
+
 def write_points(folder: SweepFolder, entries: list[dict[str, Any]]) -> Path:
     """Freeze a submission's points: one table, common values once, differences a point.
 

@@ -19,7 +19,7 @@ from causalmix.errors import RecordError, SweepError
 from causalmix.files import read_sealed, write_sealed, write_text
 from causalmix.run.record import is_complete, read_record
 from causalmix.sweep import slurm
-from causalmix.sweep.folder import SweepFolder, read_points
+from causalmix.sweep.folder import SweepFolder, read_points, refuse_no_sweep
 from causalmix.sweep.points import PlannedRun
 from causalmix.sweep.script import Shape, list_array, render_script, work_on
 from causalmix.sweep.then import cancel_followups
@@ -126,10 +126,11 @@ def submit_runs(
     return submission
 
 
-def list_tasks(sweep: Path) -> list[slurm.Task]:
+def list_tasks(sweep: Path, timeout_s: float = 60.0) -> list[slurm.Task]:
     """List the tasks of a sweep that wait or run, in one question; jobs whose id was lost are adopted."""
     submissions = list_submissions(sweep)
-    tasks = slurm.list_tasks(array["name"] for submission in submissions for array in submission.arrays)
+    names = [array["name"] for submission in submissions for array in submission.arrays]
+    tasks = slurm.list_tasks(names, timeout_s)
     ids = {task.name: task.job_id for task in tasks}
     for submission in submissions:
         lost = [array for array in submission.arrays if array["job_id"] is None and array["name"] in ids]
@@ -190,7 +191,14 @@ def find_queued(sweep: Path) -> tuple[set[str], list[slurm.Task]]:
 
 
 def cancel_sweep(sweep: Path) -> Counter[str]:
-    """Cancel a sweep's tasks that wait or run, adopted ones and the analysis too; return their states before."""
+    """Cancel a sweep's tasks that wait or run, adopted ones and the analysis too; return their states before.
+
+    Raises
+    ------
+    SweepError
+        Where the folder is no sweep, or SLURM does not answer.
+    """
+    refuse_no_sweep(sweep)
     tasks = list_tasks(sweep)
     ids = sorted({task.job_id for task in tasks})
     if ids:

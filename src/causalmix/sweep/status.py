@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from causalmix.errors import RecordError, SweepError
 from causalmix.run.record import read_record
 from causalmix.sweep.failures import Failure, group_failures
-from causalmix.sweep.folder import read_points
+from causalmix.sweep.folder import read_points, refuse_no_sweep
 
 if TYPE_CHECKING:
     from causalmix.sweep.lost_tasks import LostTasks
@@ -129,8 +129,7 @@ def read_status(sweep: Path) -> SweepStatus:
     SweepError
         Where the folder is no sweep.
     """
-    if not (sweep / "sweep.json").exists():
-        raise SweepError(f"{sweep} is no sweep folder: it has no sweep.json")
+    refuse_no_sweep(sweep)
     tables = {table.name: read_points(table) for table in sorted((sweep / "points").glob("*.json"))}
     run_ids = set().union(*tables.values())
     status = SweepStatus(str(sweep), asked=len(run_ids), free_bytes=shutil.disk_usage(sweep).free)
@@ -165,7 +164,7 @@ def read_status(sweep: Path) -> SweepStatus:
     if (sweep / "then").is_dir():
         from causalmix.sweep.then import describe_followup
 
-        status.analysis = describe_followup(sweep)
+        status.analysis = describe_followup(sweep, can_ask=status.tasks is not None)
     status.rate_h = measure_rate(ends)
     if status.rate_h and (status.tasks or counts["running"]):
         status.left_s = (status.asked - counts["complete"]) / status.rate_h * 3600
@@ -182,7 +181,7 @@ def ask_cluster(sweep: Path, tables: Mapping[str, Collection[str]], left: set[st
     submissions = list_submissions(sweep)
     status.n_gpus = max(int(submission.resources["gpus"]) for submission in submissions)
     try:
-        tasks = list_tasks(sweep)
+        tasks = list_tasks(sweep, slurm.PATIENCE_S)
         status.tasks = dict(Counter(task.state for task in tasks))
         status.waits = dict(Counter(task.reason for task in tasks if task.state == "PENDING"))
     except SweepError:

@@ -155,8 +155,8 @@ def fit_resources(cluster: ClusterConfig, then: ThenConfig) -> tuple[ClusterConf
     return replace(cluster, grace_s=0, max_running=None), resources
 
 
-def describe_followup(sweep: Path) -> str | None:
-    """Say what became of the newest analysis that was to follow."""
+def describe_followup(sweep: Path, can_ask: bool) -> str | None:
+    """Say what became of the newest analysis that was to follow; ``can_ask``: the queue answers."""
     followups = sorted((sweep / "then").glob("*.json"), key=lambda path: path.stat().st_mtime)
     if not followups:
         return None
@@ -167,10 +167,10 @@ def describe_followup(sweep: Path) -> str | None:
     if not followup.job_id:
         return "not begun"
     try:
-        is_active = bool(slurm.list_tasks([followup.name]))
+        is_gone = can_ask and not slurm.list_tasks([followup.name], slurm.PATIENCE_S)
     except SweepError:
-        is_active = True  # for all that is known
-    if is_active:
+        is_gone = False  # nobody knows
+    if not is_gone:
         return f"follows as job {followup.job_id}"
     return (
         f"its job {followup.job_id} was cancelled, or ended without a word (log/*-{followup.job_id}_0.txt); the launch "
