@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,9 @@ from causalmix.sweep.folder import SweepFolder
 from causalmix.sweep.heart import Heart
 from causalmix.sweep.jobs import Submission, cancel_sweep, find_queued, list_submissions, read_submission
 from causalmix.sweep.plan import make_plan
+from causalmix.sweep.points import Inputs
 from causalmix.sweep.status import read_status
-from causalmix.sweep.submit import refuse_active_jobs, takes_slurm
+from causalmix.sweep.submit import refuse_active_jobs, run_sweep, takes_slurm
 from tests.sweep.submitting import list_runs, make_config, submit
 from tests.tiny import ROOT, make_environment
 
@@ -137,6 +139,15 @@ def test_what_the_site_lacks_is_named_with_what_it_has(fake: Path, tmp_path: Pat
     (fake / "behave").write_text("refuse: Invalid feature specification")
     with pytest.raises(SweepError, match=r"Invalid feature .*cluster\.constraint: nodes here have a100, h100, nvlink$"):
         submit(tmp_path / "s", 8)
+
+
+def test_a_site_is_asked_before_a_pool_is_prepared(fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Inputs, "prepare_pool", lambda *given: pytest.fail("a pool was prepared"))
+    plain = {**asdict(make_config(cluster={"partition": "gpo"})), "outputs": str(tmp_path / "outputs")}
+    for plan in (False, True):
+        with pytest.raises(SweepError, match=r"cluster\.partition=gpo \(did you mean 'gpu'\?\)"):
+            run_sweep([{**plain, "plan": plan}], [])
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_auto_takes_slurm_where_it_answers(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:

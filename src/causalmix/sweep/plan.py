@@ -111,7 +111,6 @@ def make_plan(folder: SweepFolder, runs: list[PlannedRun], config: Config, is_re
     shape, script = None, ""
     n_at_once = config.resources.n_workers or os.cpu_count() or 1
     if is_remote:
-        slurm.check_site(config.cluster.partition, config.cluster.options or {})
         shape = shape_tasks(n_missing, config.cluster, config.resources, slurm.read_max_array(), len(found.tasks))
         n_at_once = min(shape.n_tasks, config.cluster.max_running or shape.n_tasks) * shape.n_workers
         if n_missing:

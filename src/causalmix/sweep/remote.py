@@ -19,7 +19,7 @@ from causalmix.sweep.folder import SweepFolder, write_points
 from causalmix.sweep.jobs import Reconciled, list_tasks, reconcile, submit_runs
 from causalmix.sweep.launch_lock import hold_launch
 from causalmix.sweep.points import PlannedRun
-from causalmix.sweep.script import check_script, shape_tasks
+from causalmix.sweep.script import shape_tasks
 from causalmix.sweep.status import read_status, say
 from causalmix.sweep.then import submit_followup
 
@@ -50,8 +50,6 @@ def submit_missing(
     SweepError
         Where SLURM refuses, another launch is submitting, or (waiting) runs failed.
     """
-    check_script(config.cluster)
-    slurm.check_site(config.cluster.partition, config.cluster.options or {})
     with hold_launch(folder):
         _submit(folder, runs, config, list_entries)
     if must_wait:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from causalmix.config import ClusterConfig, ResourcesConfig
 from causalmix.errors import ConfigError, name_some
+from causalmix.sweep import slurm
 
 STOPPED = 85
 """Exit status of a worker that was told to stop and has left work: the task wants to be queued again."""
@@ -188,6 +189,17 @@ def meet_ranks(resources: ResourcesConfig) -> list[str]:
         "MASTER_PORT=$((20000 + (SLURM_JOB_ID + 7 * ${SLURM_RESTART_COUNT:-0}) % 10000))",
         "export MASTER_ADDR MASTER_PORT",
     ]
+
+
+def check_cluster(cluster: ClusterConfig) -> None:
+    """Refuse settings that this site does not have, or that no script can hold.
+
+    Raises
+    ------
+    ConfigError, SweepError
+    """
+    check_script(cluster)
+    slurm.check_site(cluster.partition, cluster.options or {})
 
 
 def check_script(cluster: ClusterConfig) -> None:

@@ -20,6 +20,7 @@ from causalmix.sweep.jobs import list_tasks, reconcile
 from causalmix.sweep.launch_lock import hold_lock
 from causalmix.sweep.plan import make_plan
 from causalmix.sweep.points import Inputs, PlannedRun, find_base, identify, plan_runs, read_git_sha, to_config
+from causalmix.sweep.script import check_cluster
 from causalmix.sweep.status import read_life, say
 from causalmix.sweep.then import RESULT, check_then, follow_up, make_followup
 
@@ -50,10 +51,12 @@ def run_sweep(
         Where runs failed; their causes are grouped, and the same command tries them again.
     """
     inputs = inputs or Inputs(Path(points[0]["outputs"]))
-    runs = plan_runs(points, inputs)
     config = to_config(points[0])
-    check_then(config.then)
     is_remote = takes_slurm(config.cluster.kind)
+    if is_remote:  # first: preparing a pool may take hours
+        check_cluster(config.cluster)
+    check_then(config.then)
+    runs = plan_runs(points, inputs)
     if config.plan:
         folder, _ = find_sweep(inputs.outputs, config.sweep_dir, runs, swept)
         plan = make_plan(folder, runs, config, is_remote)
