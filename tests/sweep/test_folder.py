@@ -26,7 +26,7 @@ from causalmix.sweep.failures import count_causes
 from causalmix.sweep.folder import SweepFolder, flatten, open_sweep, read_points, write_points
 from causalmix.sweep.launch_lock import hold_lock
 from causalmix.sweep.points import PlannedRun
-from causalmix.sweep.status import LITTLE_SPACE, read_status
+from causalmix.sweep.status import LITTLE_SPACE, SweepStatus, read_status
 from tests.plain import make_plain
 
 ROW = {"outcome.avg_dev": 30.5, "wall_s": 2.0}
@@ -273,6 +273,19 @@ def test_status_names_a_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: py
 def test_causes_that_differ_in_numbers_alone_are_one() -> None:
     causes = ["Step 2: documents 3, 14, 15.", "no luck", "Step 9: documents 26, 5.", "Step 3: documents 58."]
     assert count_causes(causes) == {"Step 2: documents 3, 14, 15.": 3, "no luck": 1}
+
+
+def test_who_watches_is_let_go_when_nobody_works_any_more() -> None:
+    assert SweepStatus("s", asked=2, by_status={"complete": 2}, tasks={"RUNNING": 1}).is_over
+    rest = {"complete": 1, "failed": 1}
+    assert SweepStatus("s", asked=2, by_status=rest, attempts=2).is_over
+    for going in (
+        SweepStatus("s", asked=2, by_status=rest, attempts=2, tasks={"PENDING": 1}),
+        SweepStatus("s", asked=2, by_status=rest, attempts=2, tasks=None),  # the controller is silent
+        SweepStatus("s", asked=2, by_status={"running": 1, "failed": 1}, attempts=2),
+        SweepStatus("s", asked=2, by_status=rest),  # on this machine: nobody knows
+    ):
+        assert not going.is_over
 
 
 def test_status_of_no_sweep(tmp_path: Path) -> None:

@@ -88,6 +88,14 @@ class SweepStatus:
         """Causes of what failed and how many runs each took, most frequent first."""
         return {failure.cause: failure.n_runs for failure in self.failures}
 
+    @property
+    def is_over(self) -> bool:
+        """Tell whether all runs are complete, or the cluster's tasks have ended without the rest."""
+        if self.by_status.get("complete", 0) >= self.asked:
+            return True
+        was_submitted = self.attempts > 0 or bool(self.lost_tasks)
+        return was_submitted and self.tasks == {} and "running" not in self.by_status
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for ``--json``."""
         return asdict(self)
