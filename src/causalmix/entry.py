@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from causalmix.config import AnalysisConfig, Config
 from causalmix.errors import CausalMixError, ConfigError, nearest_name
+from causalmix.files import NO_SPACE
 
 MULTIRUN = ("-m", "--multirun")
 WHOLE = "a whole number"
@@ -79,10 +80,24 @@ def run_command(application: Callable[[], Any], arguments: Sequence[str]) -> int
         else:
             print(f"error: {explain_hydra_error(str(error), str(cause))}", file=sys.stderr)
         return ConfigError.exit_status
+    except OSError as error:
+        print(f"error: {explain_full_disk(error)}", file=sys.stderr)
+        return CausalMixError.exit_status
     except KeyboardInterrupt:
         print("stopped; what is complete stays. The same command goes on from here.", file=sys.stderr)
         return 130
     return 0
+
+
+def explain_full_disk(error: OSError) -> str:
+    """Say what to do where no space is left; any other error of the system goes on its way."""
+    if error.errno not in NO_SPACE:
+        raise error
+    where = f" while writing {error.filename}" if error.filename else ""
+    return (
+        f"no space left on the disk ({error.strerror}){where}; nothing that was there is lost. Free some space and run "
+        f"the same command again: what is complete is not repeated."
+    )
 
 
 @contextlib.contextmanager

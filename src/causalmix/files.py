@@ -7,12 +7,19 @@ import errno
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from causalmix.errors import CausalMixError, RecordError
+from causalmix.errors import CausalMixError, OtherVersionError, RecordError
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+"""What a full disk, or a used-up quota, says."""
+
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+"""What file systems without locks say (Lustre without the ``flock`` option, NFS without a lock manager)."""
 
 
 class DiskFullError(CausalMixError, OSError):
@@ -38,7 +45,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.replace(path)
         sync(path.parent)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in NO_SPACE:
             raise DiskFullError(
                 f"no space left on the disk ({error.strerror}) while writing {path}; nothing that was there is lost. "
                 f"Free some space and run the same command again: what is complete is not repeated."
@@ -103,6 +110,33 @@ def break_seal(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     return bare
 
 
+def write_sealed(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object with the hash of it, atomically."""
+    write_json(path, seal(content))
+
+
+def read_sealed(path: Path, version: int) -> dict[str, Any]:
+    """Read a JSON object of this version, without its hash.
+
+    Raises
+    ------
+    RecordError
+        Where the file is damaged, or was changed by hand.
+    OtherVersionError
+        Where its ``format`` is not ``version``.
+    """
+    content = read_json(path)
+    if isinstance(content, dict):
+        content = break_seal(path, content)  # first: a flipped bit makes no other version
+    if not isinstance(content, dict) or content.get("format") != version:
+        given = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise OtherVersionError(
+            f"{path} has format {given!r}; this version reads format {version}. "
+            f"Read it with the version that wrote it, or use another sweep_dir."
+        )
+    return content
+
+
 def fingerprint(content: Any, length: int = 16) -> str:
     """Hash JSON-like content into ``length`` hexadecimal digits; the order of keys does not matter."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -113,6 +147,11 @@ def hash_file(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal digits."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def is_folder_name(name: str) -> bool:
+    """Tell whether a name can stand in a path and lead nowhere else."""
+    return re.fullmatch(r"\w[\w.+-]*", name) is not None
 
 
 def sync(path: Path) -> None:

@@ -25,7 +25,8 @@ from causalmix.run.record import Record, is_complete, read_record
 from causalmix.sweep.claims import Claims
 from causalmix.sweep.folder import SweepFolder, open_sweep, read_points, write_points
 from causalmix.sweep.jobs import Submission, read_submission
-from causalmix.sweep.packed import Place, Shift
+from causalmix.sweep.packed import Shift
+from causalmix.sweep.place import Place
 from causalmix.sweep.points import Inputs, plan_runs
 from causalmix.sweep.submit import list_entries
 from tests.chaos.counts import Counts, count_record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 import typer
 
+from causalmix import cli
 from causalmix.cli import app
 from causalmix.config import AnalysisConfig, CompareConfig, Config, SimulateConfig
+from causalmix.entry import run_command
 from tests.tiny import ROOT, make_environment
 
 # They print a path, a sentence or the ends of logs.
@@ -99,3 +102,21 @@ def test_completion_can_be_installed(tmp_path: Path) -> None:
         ["bash", "-c", f"source {script}; complete -p causalmix"], capture_output=True, text=True, check=True
     )
     assert "causalmix" in shown.stdout
+
+
+def test_a_full_disk_ends_any_command_with_a_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(number: int) -> None:
+        raise OSError(number, os.strerror(number), "/shared/file")
+
+    monkeypatch.setattr(sys, "argv", ["launch.py"])
+    for number in (errno.ENOSPC, errno.EDQUOT):
+        assert run_command(lambda number=number: write(number), ["launch.py"]) == 2
+        assert f"({os.strerror(number)}) while writing /shared/file; nothing that" in capsys.readouterr().err
+    with pytest.raises(PermissionError):
+        run_command(lambda: write(errno.EACCES), ["launch.py"])
+    monkeypatch.setattr(cli, "app", lambda: write(errno.ENOSPC))
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2

@@ -29,7 +29,7 @@ MAY_KNOW = {
     "config": set(),
     "errors": set(),
     "files": {"errors"},
-    "entry": {"config", "errors"},
+    "entry": {"config", "errors", "files"},
     "mixture": {"config", "errors", "files"},
     "table": {"config", "errors", "files"},
     "train": {"config", "errors", "files", "mixture"},

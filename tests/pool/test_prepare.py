@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from causalmix.errors import CausalMixError, PoolError
 from causalmix.pool import scorers, stages
 from causalmix.pool.prepare import prepare
-from causalmix.pool.stage import lock_folder, run_stage
+from causalmix.pool.stage import lock_folder, name_temporary, run_stage
 from causalmix.pool.store import Pool, open_pool
 from causalmix.pool.table import read_column
 from causalmix.pool.tokenizer import train_bpe
@@ -116,7 +117,7 @@ def test_interrupted_store_goes_on_after_its_last_stage(
     (root,) = (tmp_path / "pools").iterdir()
     with pytest.raises(PoolError, match="holds no finished pool"):
         open_pool(root)
-    leftover = root / ".scores.123.tmp"
+    leftover = name_temporary(root, "scores")
     leftover.mkdir()
     monkeypatch.setattr(scorers, "build_rater", rater)
     finished = open_pool(prepare(tiny_config(), tmp_path, progress=False))
@@ -147,12 +148,24 @@ def test_where_there_are_no_locks_the_first_to_finish_a_stage_wins(
         return {"made": "here"}
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    theirs = tmp_path / ".tokens.0.tmp"
+    theirs = name_temporary(tmp_path, "tokens")
     theirs.mkdir()
     with lock_folder(tmp_path):
         assert run_stage(tmp_path, "tokens", build) == {"made": "by another process"}
     assert theirs.is_dir(), "another's work in progress"
     assert not (tmp_path / "tokens" / "half").exists()
+
+
+def test_a_lock_of_one_machine_takes_nothing_from_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = name_temporary(tmp_path, "tokens")
+    monkeypatch.setattr(platform, "node", lambda: "another")
+    theirs = name_temporary(tmp_path, "tokens")
+    monkeypatch.undo()
+    for folder in (ours, theirs):
+        folder.mkdir()
+    with lock_folder(tmp_path):
+        assert theirs.is_dir()
+        assert not ours.exists()
 
 
 def test_full_disk_is_explained(tmp_path: Path) -> None:
@@ -205,6 +218,12 @@ def test_folder_of_others_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(PoolError, match=r"holds other files \(thesis.tex\)"):
         prepare(tiny_config(store_dir=str(tmp_path)), tmp_path, progress=False)
+
+
+def test_a_name_that_leads_out_of_the_outputs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PoolError, match=r"pool\.name='\.\./\.\./x': letters, digits"):
+        prepare(tiny_config(name="../../x"), tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_unknown_source() -> None:

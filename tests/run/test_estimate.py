@@ -51,7 +51,10 @@ def test_time_is_operations_over_speed() -> None:
 def test_without_a_length_documents_are_as_long_as_rows() -> None:
     most = estimate("experiment=causalmix_sft", tokens=None)
     assert most.tokens == 4096 * 100_000 * 3
-    assert estimate("experiment=causalmix_sft", tokens=1e9).tokens == most.tokens
+    assert "at most: for documents as long as rows" in "\n".join(most.describe())
+    given = estimate("experiment=causalmix_sft", tokens=1e9)
+    assert given.tokens == most.tokens
+    assert "at most" not in "\n".join(given.describe())
 
 
 def test_what_is_not_known_is_said() -> None:

@@ -12,7 +12,8 @@ from causalmix.run.guard import Guard
 from causalmix.run.record import Record
 from causalmix.sweep.folder import SweepFolder, write_points
 from causalmix.sweep.jobs import Submission, read_submission
-from causalmix.sweep.packed import Place, Shift, hear_signals
+from causalmix.sweep.packed import Shift, hear_signals
+from causalmix.sweep.place import Place
 from tests.plain import make_plain
 
 

@@ -10,6 +10,7 @@ from causalmix.config import Config
 from causalmix.sweep.folder import SweepFolder
 from causalmix.sweep.points import PlannedRun, to_config
 from causalmix.sweep.remote import submit_missing
+from causalmix.sweep.script import check_cluster
 from tests.plain import make_plain
 
 
@@ -33,7 +34,9 @@ def submit(sweep: Path, n_runs: int, must_wait: bool = False, **groups: dict[str
     folder = SweepFolder(sweep, "s1")
     sweep.mkdir(parents=True, exist_ok=True)
     (sweep / "sweep.json").write_text("{}")
-    submit_missing(folder, list_runs(sweep, n_runs), make_config(**groups), list_entries, must_wait)
+    config = make_config(**groups)
+    check_cluster(config.cluster)
+    submit_missing(folder, list_runs(sweep, n_runs), config, list_entries, must_wait)
     return folder
 
 

@@ -21,7 +21,8 @@ from causalmix.sweep.company import try_group
 from causalmix.sweep.folder import SweepFolder, open_sweep, read_points, write_points
 from causalmix.sweep.heart import Heart
 from causalmix.sweep.jobs import Submission, read_submission
-from causalmix.sweep.packed import Place, Shift, hear_signals
+from causalmix.sweep.packed import Shift, hear_signals
+from causalmix.sweep.place import Place
 from causalmix.sweep.points import Inputs, plan_runs
 from causalmix.sweep.processes import describe_process
 from causalmix.sweep.script import STOPPED

@@ -89,11 +89,12 @@ def start_ranks(sweep: Path, submission: str, n_ranks: int = 2) -> list[subproce
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
+    points = next((sweep / "points").glob("*.json")).name
     job = {"SLURM_ARRAY_JOB_ID": "100", "SLURM_JOB_ID": "100", "SLURM_NTASKS": str(n_ranks)}
     job |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     return [
         subprocess.Popen(
-            [sys.executable, "-m", "causalmix.sweep.packed", str(sweep), submission],
+            [sys.executable, "-m", "causalmix.sweep.packed", str(sweep), submission, points],
             cwd=ROOT,
             env={**make_environment(), **job, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
             stdout=subprocess.PIPE,

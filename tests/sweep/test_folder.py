@@ -6,23 +6,27 @@ import copy
 import errno
 import fcntl
 import multiprocessing
+import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from causalmix.errors import RecordError, SweepError
+from causalmix.errors import OtherVersionError, RecordError, SweepError
 from causalmix.files import write_json
 from causalmix.run.identity import describe_identity, make_run_id
 from causalmix.run.record import Record, write_record
 from causalmix.sweep import launch_lock
+from causalmix.sweep.failures import count_causes
 from causalmix.sweep.folder import SweepFolder, flatten, open_sweep, read_points, write_points
 from causalmix.sweep.launch_lock import hold_lock
 from causalmix.sweep.points import PlannedRun
-from causalmix.sweep.status import count_causes, read_status
+from causalmix.sweep.status import LITTLE_SPACE, SweepStatus, read_status
 from tests.plain import make_plain
 
 ROW = {"outcome.avg_dev": 30.5, "wall_s": 2.0}
@@ -105,7 +109,7 @@ def test_a_folder_with_other_things_in_it_is_no_sweep(tmp_path: Path) -> None:
 
 def test_a_sweep_of_another_version_is_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "sweep.json", {"format": 99})
-    with pytest.raises(SweepError, match="format 99; this version reads 1"):
+    with pytest.raises(OtherVersionError, match="format 99; this version reads format 1"):
         open_sweep(tmp_path, str(tmp_path), [plan()], ["seed"])
 
 
@@ -171,9 +175,22 @@ def test_many_points_cost_little(tmp_path: Path) -> None:
 
 def test_a_damaged_table_of_points_is_named(tmp_path: Path) -> None:
     path = write_points(SweepFolder(tmp_path, "s"), [make_entry(plan())])
-    path.write_text(path.read_text()[:100])
+    whole = path.read_text()
+    path.write_text(whole[:100])
     with pytest.raises(RecordError, match=f"{path.name} is not whole JSON"):
         read_points(path)
+    for changed in (whole.replace("a", "b", 1), "[]"):
+        path.write_text(changed)
+        with pytest.raises(RecordError, match=f"{path.name} is not what was written"):
+            read_points(path)
+
+
+def test_a_changed_header_is_named(tmp_path: Path) -> None:
+    folder = open_sweep(tmp_path, None, [plan()], ["seed"])
+    header = folder.path / "sweep.json"
+    header.write_text(header.read_text().replace("seed", "sied"))
+    with pytest.raises(RecordError, match=r"sweep\.json is not what was written"):
+        open_sweep(tmp_path, None, [plan()], ["seed"])
 
 
 # --- lock -----------------------------------------------------------------------------------------------
@@ -246,9 +263,29 @@ def test_status_counts_what_the_records_say(tmp_path: Path) -> None:
     assert any("not whole JSON" in cause for cause in status.causes)
 
 
+def test_status_names_a_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = open_sweep(tmp_path, None, [plan()], ["seed"])
+    assert "disk:" not in replace(read_status(folder.path), free_bytes=LITTLE_SPACE).render()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=4096))
+    assert "  disk: 0.0 MB free; runs need space" in read_status(folder.path).render()
+
+
 def test_causes_that_differ_in_numbers_alone_are_one() -> None:
     causes = ["Step 2: documents 3, 14, 15.", "no luck", "Step 9: documents 26, 5.", "Step 3: documents 58."]
     assert count_causes(causes) == {"Step 2: documents 3, 14, 15.": 3, "no luck": 1}
+
+
+def test_who_watches_is_let_go_when_nobody_works_any_more() -> None:
+    assert SweepStatus("s", asked=2, by_status={"complete": 2}, tasks={"RUNNING": 1}).is_over
+    rest = {"complete": 1, "failed": 1}
+    assert SweepStatus("s", asked=2, by_status=rest, attempts=2).is_over
+    for going in (
+        SweepStatus("s", asked=2, by_status=rest, attempts=2, tasks={"PENDING": 1}),
+        SweepStatus("s", asked=2, by_status=rest, attempts=2, tasks=None),  # the controller is silent
+        SweepStatus("s", asked=2, by_status={"running": 1, "failed": 1}, attempts=2),
+        SweepStatus("s", asked=2, by_status=rest),  # on this machine: nobody knows
+    ):
+        assert not going.is_over
 
 
 def test_status_of_no_sweep(tmp_path: Path) -> None:

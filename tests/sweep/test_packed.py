@@ -15,7 +15,7 @@ import pytest
 
 from causalmix.run.record import Record, is_complete, read_record
 from causalmix.sweep.claims import Claims, list_numbers
-from causalmix.sweep.packed import Place, take_gpu
+from causalmix.sweep.place import Place, take_gpu
 from causalmix.sweep.script import STOPPED
 from tests.sweep.stub_shift import StubShift, make_submission, open_shift
 from tests.tiny import ROOT, make_environment

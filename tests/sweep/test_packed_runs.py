@@ -22,11 +22,11 @@ def test_a_worker_unpickles_nothing_and_is_warm_for_its_second_run(
     arguments = [*TINY, f"outputs={tiny_outputs}", "cluster=slurm", "cluster.jitter_s=0", f"sweep_dir={sweep}"]
     submitted = launch("-m", *arguments, "seed=range(4)")
     assert submitted.returncode == 0, submitted.stderr
-    submission = next((sweep / "jobs").glob("*.json")).stem
+    submission, points = (next((sweep / name).glob("*.json")) for name in ("jobs", "points"))
     program = ROOT / "tests/sweep/watched_worker.py"
     environment = {**make_environment(), "SLURM_ARRAY_JOB_ID": "100", "SLURM_JOB_ID": "100", "SLURM_NTASKS": "64"}
     ended = subprocess.run(
-        [sys.executable, str(program), str(sweep), submission, str(report)],
+        [sys.executable, str(program), str(sweep), submission.stem, points.name, str(report)],
         env=environment,
         capture_output=True,
         text=True,

@@ -10,7 +10,7 @@ import pytest
 
 from causalmix.config import ClusterConfig, ResourcesConfig
 from causalmix.errors import ConfigError
-from causalmix.sweep.script import Shape, render_script, shape_tasks
+from causalmix.sweep.script import Shape, render_script, shape_tasks, work_on
 
 GOLDEN = """\
 #!/bin/bash
@@ -37,7 +37,7 @@ ulimit -n 4096
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export TOKENIZERS_PARALLELISM=false
 cd HERE || exit 2
-srun --kill-on-bad-exit=0 PYTHON -m causalmix.sweep.packed '/shared/a sweep/100%' s1-abc
+srun --kill-on-bad-exit=0 PYTHON -m causalmix.sweep.packed '/shared/a sweep/100%' s1-abc 0123.json
 status=$?
 # Told to stop with work left, or died: back into the queue. A cancelled job is not RUNNING any more.
 if [ "$status" -eq 85 ] || { [ "$status" -gt 2 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 3 ]; }; then
@@ -64,8 +64,8 @@ def test_the_script_is_as_it_stands_here() -> None:
     )  # fmt: skip
     resources = make_resources(gpus=1, cpus=4, memory_gb=1.5, workers_per_gpu=2, runs_per_task=4)
     shape = shape_tasks(32, cluster, resources, max_array=100)
-    command = [sys.executable, "-m", "causalmix.sweep.packed", "/shared/a sweep/100%", "s1-abc"]
-    script = render_script("s1-abc", Path("/shared/a sweep/100%"), command, shape, cluster, resources)
+    sweep = Path("/shared/a sweep/100%")
+    script = render_script("s1-abc", sweep, work_on(sweep, "s1-abc", "0123.json"), shape, cluster, resources)
     assert script.replace(sys.executable, "PYTHON").replace(str(Path.cwd()), "HERE") == GOLDEN
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=True).returncode == 0
 
@@ -104,3 +104,11 @@ def test_a_limit_on_tasks_makes_them_longer() -> None:
     shape = shape_tasks(512, make_cluster(max_submit=10), make_resources(timeout_min=10), max_array=1001)
     assert shape.n_tasks == 10
     assert shape.time_min == 52 * 10 + 5 + 2
+
+
+def test_tasks_that_are_queued_already_count() -> None:
+    cluster, resources = make_cluster(max_submit=10), make_resources()
+    assert shape_tasks(512, cluster, resources, max_array=1001, n_queued=7).n_tasks == 3
+    assert shape_tasks(0, cluster, resources, max_array=1001, n_queued=10).n_tasks == 0
+    with pytest.raises(ConfigError, match=r"cluster\.max_submit=10, and 10 tasks of this sweep are in the queue: wait"):
+        shape_tasks(1, cluster, resources, max_array=1001, n_queued=10)

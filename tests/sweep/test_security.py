@@ -7,17 +7,22 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from causalmix.errors import SweepError
+from causalmix.files import fingerprint
 from causalmix.run.record import read_record
+from causalmix.sweep import packed
 from causalmix.sweep.claims import Claims
 from causalmix.sweep.folder import SweepFolder, read_points, write_points
+from causalmix.sweep.jobs import read_submission
 from causalmix.sweep.logs import list_logs
 from causalmix.sweep.status import read_status
+from tests.sweep.submitting import submit
 from tests.tiny import ROOT, TINY, make_environment
 
 SECRETS = {
@@ -64,9 +69,9 @@ def test_no_command_unpickles_and_no_file_holds_a_secret(fake: Path, tiny_output
     for place in ("jobs", "points", "log", "."):  # pickles lie about; whoever reads one shows it
         (sweep / place / "trap.pkl").write_bytes(pickle.dumps(Trap(sprung)))
         (sweep / place / "trap.pt").write_bytes(pickle.dumps(Trap(sprung)))
-    submission = next((sweep / "jobs").glob("*.json")).stem
+    submission, points = (next((sweep / name).glob("*.json")) for name in ("jobs", "points"))
     job = {"SLURM_JOB_ID": "100", "SLURM_ARRAY_JOB_ID": "100", "SLURM_NTASKS": "8", "SBATCH_ACCOUNT": "x"}
-    heard["worker"] = watch(sweep, report, "causalmix.sweep.packed", str(sweep), submission, **job)
+    heard["worker"] = watch(sweep, report, "causalmix.sweep.packed", str(sweep), submission.stem, points.name, **job)
     (fake / "jobs.json").unlink()
     heard["again"] = watch(sweep, report, *launch)
     heard["status"] = watch(sweep, report, "causalmix.cli", "status", str(sweep), "--json")
@@ -102,6 +107,30 @@ def test_names_in_a_table_of_points_cannot_lead_out(tmp_path: Path) -> None:
         read_status(tmp_path)
     with pytest.raises(SweepError, match="not a run id"):
         folder.run_dir("..")
+
+
+def test_a_job_does_what_was_submitted_or_nothing(
+    fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[dict[str, Any]] = []
+    monkeypatch.setattr(packed, "hear_signals", lambda shift: None)
+    monkeypatch.setattr(packed.Shift, "work", lambda shift: seen.append(shift.entries) or 0)
+    sweep = submit(tmp_path / "sweep", 2).path
+    script = next((sweep / "jobs").glob("*.sh")).read_text()
+    name, table = (next((sweep / kind).glob("*.json")) for kind in ("jobs", "points"))
+    assert f"{name.stem} {table.name}\n" in script
+    content = json.loads(table.read_text())
+    content["common"]["evaluate"]["include_path"] = "/somebody/else"  # code of task files
+    forged = table.with_name(f"{fingerprint(content, 32)}.json")
+    forged.write_text(json.dumps(content))
+    replace(read_submission(name), points=forged.name).write(sweep)  # who can write there can seal it as well
+    monkeypatch.setattr(sys, "argv", ["packed", str(sweep), name.stem, table.name])
+    assert packed.main() == 0
+    assert [entry["plain"]["evaluate"]["include_path"] for entry in seen.pop().values()] == [None, None]
+    table.write_text(forged.read_text())
+    assert packed.main() == 2
+    assert not seen
+    assert f"{table.name} is not what was written" in capsys.readouterr().out
 
 
 def test_names_in_a_claim_cannot_lead_out(tmp_path: Path) -> None:

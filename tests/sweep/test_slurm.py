@@ -7,11 +7,12 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from causalmix.errors import SweepError
+from causalmix.errors import OtherVersionError, RecordError, SweepError
 from causalmix.run.record import Record, write_record
 from causalmix.sweep import remote, slurm
 from causalmix.sweep.claims import Claims
@@ -19,8 +20,9 @@ from causalmix.sweep.folder import SweepFolder
 from causalmix.sweep.heart import Heart
 from causalmix.sweep.jobs import Submission, cancel_sweep, find_queued, list_submissions, read_submission
 from causalmix.sweep.plan import make_plan
+from causalmix.sweep.points import Inputs
 from causalmix.sweep.status import read_status
-from causalmix.sweep.submit import refuse_active_jobs, takes_slurm
+from causalmix.sweep.submit import refuse_active_jobs, run_sweep, takes_slurm
 from tests.sweep.submitting import list_runs, make_config, submit
 from tests.tiny import ROOT, make_environment
 
@@ -47,6 +49,15 @@ def test_runs_are_submitted_once(fake: Path, tmp_path: Path) -> None:
     submit(sweep, 50)
     assert len(list_calls(fake, "sbatch")) == 3
     assert list_submissions(sweep)[1].n_runs == 5, "only what is new"
+
+
+def test_a_limit_on_running_tasks_holds_over_arrays(fake: Path, tmp_path: Path) -> None:
+    submit(tmp_path / "sweep", 10, cluster={"max_running": 2}, resources={"runs_per_task": 1})
+    calls = [" ".join(call) for call in list_calls(fake, "sbatch")]
+    assert ["%2" in call for call in calls] == [True] * 3
+    assert ["dependency" in call for call in calls] == [False, True, True]
+    assert "--dependency=afterany:100 " in calls[1]
+    assert "--dependency=afterany:101 " in calls[2]
 
 
 def test_complete_runs_are_not_submitted(fake: Path, tmp_path: Path) -> None:
@@ -96,6 +107,11 @@ def test_a_launch_killed_before_sbatch_submitted_nothing(fake: Path, tmp_path: P
     assert len(list_calls(fake, "sbatch")) == 2
 
 
+def test_what_is_no_sweep_cannot_be_cancelled(fake: Path, tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match="is no sweep folder"):
+        cancel_sweep(tmp_path / "typo")
+
+
 def test_a_job_whose_answer_was_lost_is_found_by_its_name(fake: Path, tmp_path: Path) -> None:
     (fake / "behave").write_text("mute")
     submit(tmp_path / "sweep", 8)
@@ -123,6 +139,15 @@ def test_what_the_site_lacks_is_named_with_what_it_has(fake: Path, tmp_path: Pat
     (fake / "behave").write_text("refuse: Invalid feature specification")
     with pytest.raises(SweepError, match=r"Invalid feature .*cluster\.constraint: nodes here have a100, h100, nvlink$"):
         submit(tmp_path / "s", 8)
+
+
+def test_a_site_is_asked_before_a_pool_is_prepared(fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Inputs, "prepare_pool", lambda *given: pytest.fail("a pool was prepared"))
+    plain = {**asdict(make_config(cluster={"partition": "gpo"})), "outputs": str(tmp_path / "outputs")}
+    for plan in (False, True):
+        with pytest.raises(SweepError, match=r"cluster\.partition=gpo \(did you mean 'gpu'\?\)"):
+            run_sweep([{**plain, "plan": plan}], [])
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_auto_takes_slurm_where_it_answers(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,8 +224,17 @@ def test_a_submission_cannot_name_files_elsewhere(tmp_path: Path) -> None:
     with pytest.raises(SweepError, match="outside of its sweep"):
         read_submission(tmp_path / "jobs" / "s1-x.json")
     (tmp_path / "jobs" / "s1-y.json").write_text('{"format": 99}')
-    with pytest.raises(SweepError, match="format 1"):
+    with pytest.raises(OtherVersionError, match="format 1"):
         read_submission(tmp_path / "jobs" / "s1-y.json")
+
+
+def test_a_submission_that_was_changed_is_named(tmp_path: Path) -> None:
+    Submission("s1-x", "points.json", 1, [], {}, "s1").write(tmp_path)
+    path = tmp_path / "jobs" / "s1-x.json"
+    for changed in (path.read_text().replace('"n_runs": 1', '"n_runs": "many"'), "[]"):
+        path.write_text(changed)
+        with pytest.raises(RecordError):
+            list_submissions(tmp_path)
 
 
 # --- plan and status -----------------------------------------------------------------------------------------

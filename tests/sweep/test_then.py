@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from causalmix.config import ThenConfig
-from causalmix.errors import ConfigError, SweepError
+from causalmix.errors import ConfigError, OtherVersionError, RecordError
 from causalmix.run.record import Record, write_record
 from causalmix.sweep import then
 from causalmix.sweep.folder import SweepFolder, write_points
@@ -70,6 +70,7 @@ def test_it_is_submitted_behind_every_active_array(fake: Path, tmp_path: Path, s
     assert "--dependency=afterany:100:101:103" in list_calls(fake, "sbatch")[-1]
     assert cancel_sweep(sweep)
     assert ["104"] in list_calls(fake, "scancel")
+    assert str(read_status(sweep).analysis).startswith("its job 104 was cancelled, or ended without a word")
 
 
 def test_too_few_runs_are_named_and_nothing_is_analysed(tmp_path: Path, stub: list[list[str]]) -> None:
@@ -130,5 +131,25 @@ def test_what_the_analysis_would_not_take_is_refused() -> None:
 def test_a_follow_up_of_another_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "then").mkdir()
     (tmp_path / "then" / "a.json").write_text('{"format": 9, "name": "a"}')
-    with pytest.raises(SweepError, match="no follow-up of format 1"):
+    with pytest.raises(OtherVersionError, match="this version reads format 1"):
         then.list_followups(tmp_path)
+
+
+def test_a_follow_up_that_was_changed_does_nothing(
+    tmp_path: Path, stub: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_sweep(tmp_path / "sweep", 1)
+    write_record(folder.run_dir("run0"), Record("run0", "complete", row={"outcome.avg_dev": 1.0, "wall_s": 1.0}))
+    followup = then.make_followup(folder, ["run0"], ThenConfig(analysis={}))
+    arguments = ["then", str(folder.path), followup.name, followup.digest]
+    monkeypatch.setattr(sys, "argv", arguments)
+    then.Followup(followup.name, ["run0"], ["output_dir=/elsewhere"], followup.min_share).write(folder.path)
+    assert then.main() == 2
+    assert "is not what was submitted" in capsys.readouterr().err
+    assert not stub
+    followup.write(folder.path)
+    assert then.main() == 0
+    assert stub == [[]]
+    (folder.path / then.RESULT).write_text("null")
+    with pytest.raises(RecordError, match="says nothing of an analysis"):
+        read_status(folder.path)

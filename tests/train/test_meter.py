@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from transformers import PreTrainedModel
 from causalmix.config import LoraConfig, ModelConfig
 from causalmix.errors import TrainError
 from causalmix.train import loop, meter
-from causalmix.train.device import measure_peak, share_compiled
+from causalmix.train.device import keep_compiled, measure_peak
 from causalmix.train.feed import Feed
 from causalmix.train.loop import train
 from causalmix.train.memory import describe_settings
@@ -167,10 +168,9 @@ def test_compiled_code_is_kept_where_the_environment_does_not_say_otherwise(
 ) -> None:
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     monkeypatch.setenv("TRITON_CACHE_DIR", "elsewhere")
-    share_compiled(tmp_path)
-    import os
-
-    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "inductor")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    keep_compiled()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "causalmix/compiled/inductor")
     assert os.environ["TRITON_CACHE_DIR"] == "elsewhere"
 
 

@@ -30,7 +30,7 @@ def main() -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from causalmix.entry import end_with_reader, explain_hydra_error, find_cause
+    from causalmix.entry import end_with_reader, explain_full_disk, explain_hydra_error, find_cause
 
     try:
         with end_with_reader():
@@ -45,6 +45,9 @@ def main() -> None:
     except (HydraException, OmegaConfBaseException) as error:
         print(f"error: {explain_hydra_error(str(error), str(find_cause(error)))}", file=sys.stderr)
         sys.exit(ConfigError.exit_status)
+    except OSError as error:
+        print(f"error: {explain_full_disk(error)}", file=sys.stderr)
+        sys.exit(CausalMixError.exit_status)
 
 
 __all__ = ["app", "compose_bare", "compose_config", "main"]

@@ -20,7 +20,7 @@ app = typer.Typer()
 def show_status(
     sweep: Path,
     as_json: AsJson = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Repeat every five seconds until nothing is left.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat every five seconds until nobody works on it.")] = False,
 ) -> None:
     """Count a sweep's runs, their rate and time left, and group failures by cause; needs no server."""
     from causalmix.sweep.status import read_status
@@ -28,7 +28,7 @@ def show_status(
     while True:
         status = read_status(sweep)
         typer.echo(json.dumps(status.to_dict(), indent=1) if as_json else status.render())
-        if not watch or status.by_status.get("complete", 0) >= status.asked:
+        if not watch or status.is_over:
             return
         time.sleep(5)
 

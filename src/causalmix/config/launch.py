@@ -63,7 +63,7 @@ class ClusterConfig:
     modules: list[str] = field(default_factory=list)  # `module load`ed by each job
     setup: list[str] = field(default_factory=list)  # further shell lines of each job; no secrets
     options: Any = None  # {sbatch option: value}; true stands for an option without value
-    max_running: int | None = None  # tasks that run at once
+    max_running: int | None = None  # tasks of a submission that run at once
     max_submit: int | None = None  # tasks that the site lets a user have in the queue
     grace_s: int = 120  # a job is told so long before its time is over
     jitter_s: float = 5.0  # tasks start spread over so long

@@ -77,7 +77,7 @@ class TrainConfig:
     attention: str = "auto"  # auto | documents | varlen | flex
     head_budget_mib: int = 512  # memory for logits and their gradients; more of them are made in chunks
     recompute: bool = False  # keep no activations of a layer, compute them again: a third slower
-    compile: bool = False  # torch.compile; what it makes is kept in <outputs>/compiled
+    compile: bool = False  # torch.compile; what it makes is kept in ~/.cache/causalmix
     profile: bool = False  # write a trace of three steps into the run's folder
     batch_runs: Any = 1  # runs that a worker trains as one computation; auto: as many as pays on a CPU
     lora: LoraConfig = field(default_factory=LoraConfig)

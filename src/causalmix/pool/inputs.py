@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from causalmix.config import PoolConfig, ScoresConfig
 from causalmix.errors import PoolError
+from causalmix.files import is_folder_name
 from causalmix.pool.checksum import Checksums
 from causalmix.pool.demo.generate import GENERATOR_VERSION
 from causalmix.pool.scores import FEATURES, IN_DOCUMENTS, SCORES_VERSION
@@ -34,6 +35,8 @@ def check_config(cfg: PoolConfig) -> None:
     """
     if cfg.source not in SOURCES:
         raise PoolError(f"pool.source={cfg.source!r} is not one of {', '.join(SOURCES)}.")
+    if not is_folder_name(cfg.name):
+        raise PoolError(f"pool.name={cfg.name!r}: letters, digits, '_', '-', '+' and '.'; a folder is named after it.")
     mappings = {"domain_map": cfg.domain_map, "hf.data_files": cfg.hf.data_files}
     mappings |= {"scores.given_fields": cfg.scores.given_fields}
     for key, mapping in mappings.items():

@@ -46,6 +46,8 @@ class Estimate:
     checkpoint_bytes : float
     limit_s : float
         ``resources.timeout_min``.
+    is_bound : bool
+        Whether documents were taken to be as long as rows, so that tokens, operations and seconds are upper bounds.
     """
 
     model: str
@@ -63,6 +65,7 @@ class Estimate:
     host_bytes: float
     checkpoint_bytes: float
     limit_s: float
+    is_bound: bool
 
     @property
     def fits(self) -> bool | None:
@@ -89,7 +92,8 @@ class Estimate:
             f"host       {render_bytes(self.host_bytes)} of the first node while its first rank reads the weights",
             f"disk       {render_bytes(self.checkpoint_bytes)} a checkpoint; two while one replaces another",
             f"work       {self.tokens:,.3g} tokens, {self.operations:,.3g} operations a run"
-            + (f"; {self.operations * n_runs:,.3g} in {n_runs:,} runs" if n_runs > 1 else ""),
+            + (f"; {self.operations * n_runs:,.3g} in {n_runs:,} runs" if n_runs > 1 else "")
+            + ("; at most: for documents as long as rows (--tokens-per-document)" if self.is_bound else ""),
         ]
         if self.seconds is None:
             return [*lines, "time       resources.gpu_tflops is not set"]
@@ -142,6 +146,7 @@ def estimate_run(config: Config, tokens_per_document: float | None = None) -> Es
         host_bytes=float(width * shapes.n_parameters),
         checkpoint_bytes=12.0 * n_trained,
         limit_s=resources.timeout_min * 60.0,
+        is_bound=tokens_per_document is None,
     )
 
 

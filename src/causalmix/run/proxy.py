@@ -160,7 +160,6 @@ def _do_run(
     from causalmix.pool.candidate import draw_candidates
     from causalmix.pool.state import measure_controls, measure_state
     from causalmix.train.checks import check_documents, check_domains, check_ranks
-    from causalmix.train.device import share_compiled
     from causalmix.train.model import count_parameters
     from causalmix.train.ranks import find_ranks
     from causalmix.train.training import Training
@@ -196,8 +195,6 @@ def _do_run(
     check_domains(kept, documents, domains, config.train)
     check_ranks(len(kept), find_ranks().size)  # before the other ranks hear of it
     evaluator = workshop.get_evaluator(config, pool)  # tasks that cannot be had are refused before hours of training
-    if config.train.compile:
-        share_compiled(Path(config.outputs) / "compiled")
     guard.announce(documents)
     model = workshop.load_model(config, point.base_dir, pool)
     row["model.n_parameters"] = count_parameters(model)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from causalmix.errors import OtherVersionError, RecordError
-from causalmix.files import break_seal, read_json, seal, write_text
+from causalmix.files import read_sealed, seal, write_text
 
 FORMAT = 1
 STATUSES = ("complete", "failed", "preempted", "timed_out")
@@ -94,17 +94,8 @@ def read_record(run_dir: Path) -> Record | None:
     path = run_dir / "record.json"
     if not path.exists():
         return None
-    content = read_json(path)
-    if isinstance(content, dict):
-        content = break_seal(path, content)  # first: a flipped bit makes no other version
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        given = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise OtherVersionError(
-            f"{path} has format {given!r}; this version reads format {FORMAT}. "
-            f"Read it with the version that wrote it, or use another sweep_dir."
-        )
     try:
-        record = Record(**content)
+        record = Record(**read_sealed(path, FORMAT))
     except TypeError as error:  # keys are missing or unknown
         raise RecordError(f"{path} is no record of this version ({error}); delete it and run again") from error
     if record.run_id != run_dir.name:

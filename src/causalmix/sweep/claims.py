@@ -16,7 +16,6 @@ compared, and times of files are not looked at.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import time
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from causalmix.errors import LostClaimError, SweepError
-from causalmix.files import DiskFullError, sync
+from causalmix.files import NO_SPACE, DiskFullError, sync
 from causalmix.sweep.processes import Process, describe_process, is_gone
 
 
@@ -85,7 +84,7 @@ class Claim:
             if not (path.exists() and path.read_bytes() == data):
                 raise LostClaimError(f"run {self.run_id}: claim {self.number} was taken over") from None
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in NO_SPACE:
                 raise DiskFullError(f"no space left ({error.strerror}) while writing {path}") from error
             raise
         sync(path.parent)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from causalmix.errors import SweepError, name_some
-from causalmix.files import DiskFullError, fingerprint, read_json, write_json
+from causalmix.errors import OtherVersionError, RecordError, SweepError, name_some
+from causalmix.files import DiskFullError, fingerprint, read_json, read_sealed, write_json, write_sealed
 from causalmix.sweep.points import PlannedRun
 
 FORMAT = 1
@@ -69,7 +69,7 @@ def find_sweep(
     header = path / "sweep.json"
     content = {"format": FORMAT, "sweep_id": sweep_id, "swept": names, "fixed": fixed}
     if header.exists():
-        _refuse_other_sweep(path, read_json(header), content)
+        _refuse_other_sweep(path, read_sealed(header, FORMAT), content)
     elif path.exists() and any(path.iterdir()):
         raise SweepError(f"sweep_dir={path} is not empty and is no sweep (it has no sweep.json); name another folder")
     return SweepFolder(path=path, sweep_id=sweep_id), content
@@ -81,7 +81,7 @@ def open_sweep(outputs: Path, sweep_dir: str | None, runs: list[PlannedRun], swe
     header = folder.path / "sweep.json"
     if not header.exists():
         try:
-            write_json(header, content)
+            write_sealed(header, content)
         except DiskFullError:
             raise
         except OSError as error:
@@ -89,6 +89,17 @@ def open_sweep(outputs: Path, sweep_dir: str | None, runs: list[PlannedRun], swe
                 f"sweep_dir={folder.path} cannot be written ({error.strerror}); name another folder"
             ) from error
     return folder
+
+
+def refuse_no_sweep(path: Path) -> None:
+    """Refuse a folder that is no sweep.
+
+    Raises
+    ------
+    SweepError
+    """
+    if not (path / "sweep.json").exists():
+        raise SweepError(f"{path} is no sweep folder: it has no sweep.json")
 
 
 def write_points(folder: SweepFolder, entries: list[dict[str, Any]]) -> Path:
@@ -102,7 +113,7 @@ def write_points(folder: SweepFolder, entries: list[dict[str, Any]]) -> Path:
     Returns
     -------
     Path
-        ``<sweep>/points/<fingerprint>.json``; the same submission again gives the same file.
+        ``<sweep>/points/<hash of the content>.json``; the same submission again gives the same file.
     """
     common = entries[0]["plain"]
     rows = []
@@ -111,17 +122,28 @@ def write_points(folder: SweepFolder, entries: list[dict[str, Any]]) -> Path:
         values = {key: value for key, value in plain.items() if value != common[key]}
         rows.append({**entry, "plain": values})
     content = {"format": FORMAT, "common": common, "points": rows}
-    path = folder.path / "points" / f"{fingerprint(content, length=12)}.json"
+    path = folder.path / "points" / f"{fingerprint(content, length=32)}.json"
     if not path.exists():
         write_json(path, content)
     return path
 
 
 def read_points(path: Path) -> dict[str, dict[str, Any]]:
-    """Read a table of points back: run_id -> entry, with ``plain`` whole again."""
+    """Read a table of points back: run_id -> entry, with ``plain`` whole again.
+
+    Raises
+    ------
+    RecordError
+        Where the table is not the one that its name is the hash of.
+    """
     content = read_json(path)
-    if content.get("format") != FORMAT:
-        raise SweepError(f"{path} has format {content.get('format')!r}; this version reads {FORMAT}")
+    if fingerprint(content, length=len(path.stem)) != path.stem:
+        raise RecordError(
+            f"{path} is not what was written: a disk, a network or a hand changed it. Delete it, `causalmix cancel` "
+            f"the sweep's tasks and run the same command again."
+        )
+    if content["format"] != FORMAT:
+        raise OtherVersionError(f"{path} has format {content['format']!r}; this version reads format {FORMAT}.")
     strange = [row["run_id"] for row in content["points"] if not str(row["run_id"]).isalnum()]
     if strange:  # an id is a folder's name: it must not lead out of the sweep
         raise SweepError(f"{path} holds what are no run ids: {name_some(map(repr, strange))}")
@@ -141,8 +163,6 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _refuse_other_sweep(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    if old.get("format") != FORMAT:
-        raise SweepError(f"{path / 'sweep.json'} has format {old.get('format')!r}; this version reads {FORMAT}")
     if old["swept"] != new["swept"]:
         raise SweepError(
             f"{path} is a sweep over {old['swept'] or ['seed']}, not over {new['swept'] or ['seed']}; "

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from causalmix.config import ClusterConfig, ResourcesConfig
-from causalmix.errors import SweepError
-from causalmix.files import read_json, write_json, write_text
+from causalmix.errors import RecordError, SweepError
+from causalmix.files import read_sealed, write_sealed, write_text
+from causalmix.run.record import is_complete, read_record
 from causalmix.sweep import slurm
-from causalmix.sweep.folder import SweepFolder, read_points
+from causalmix.sweep.folder import SweepFolder, read_points, refuse_no_sweep
+from causalmix.sweep.points import PlannedRun
 from causalmix.sweep.script import Shape, list_array, render_script, work_on
 from causalmix.sweep.then import cancel_followups
 
@@ -62,7 +64,7 @@ class Submission:
 
     def write(self, sweep: Path) -> None:
         """Save, atomically."""
-        write_json(sweep / "jobs" / f"{self.name}.json", asdict(self))
+        write_sealed(sweep / "jobs" / f"{self.name}.json", asdict(self))
 
 
 def read_submission(path: Path) -> Submission:
@@ -70,13 +72,12 @@ def read_submission(path: Path) -> Submission:
 
     Raises
     ------
+    RecordError
+        Where it is damaged, or comes from another version.
     SweepError
-        Where it comes from another version.
+        Where it names files outside of its sweep.
     """
-    content = read_json(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise SweepError(f"{path} is no submission of format {FORMAT}, which this version reads")
-    submission = Submission(**content)
+    submission = Submission(**read_sealed(path, FORMAT))
     if Path(submission.points).name != submission.points or submission.name != path.stem:
         raise SweepError(f"{path} names files outside of its sweep")
     return submission
@@ -110,22 +111,26 @@ def submit_runs(
         sweep_id=folder.sweep_id,
         jitter_s=cluster.jitter_s,
     )
-    write_text(script, render_script(name, sweep, work_on(sweep, name), shape, cluster, resources))
+    write_text(script, render_script(name, sweep, work_on(sweep, name, points.name), shape, cluster, resources))
     (sweep / "log").mkdir(exist_ok=True)
     submission.write(sweep)
     first = 0
+    after: list[str] = []
     for array in submission.arrays:
         extra = {"CAUSALMIX_FIRST_TASK": str(first)}
-        array["job_id"] = slurm.submit(script, array["name"], list_array(array["n_tasks"], cluster), extra)
+        array["job_id"] = slurm.submit(script, array["name"], list_array(array["n_tasks"], cluster), extra, after)
+        if cluster.max_running:  # SLURM limits an array, not a submission: the next one waits for the end of this one
+            after = [array["job_id"]]
         submission.write(sweep)
         first += array["n_tasks"]
     return submission
 
 
-def list_tasks(sweep: Path) -> list[slurm.Task]:
+def list_tasks(sweep: Path, timeout_s: float = 60.0) -> list[slurm.Task]:
     """List the tasks of a sweep that wait or run, in one question; jobs whose id was lost are adopted."""
     submissions = list_submissions(sweep)
-    tasks = slurm.list_tasks(array["name"] for submission in submissions for array in submission.arrays)
+    names = [array["name"] for submission in submissions for array in submission.arrays]
+    tasks = slurm.list_tasks(names, timeout_s)
     ids = {task.name: task.job_id for task in tasks}
     for submission in submissions:
         lost = [array for array in submission.arrays if array["job_id"] is None and array["name"] in ids]
@@ -134,6 +139,44 @@ def list_tasks(sweep: Path) -> list[slurm.Task]:
         if lost:
             submission.write(sweep)
     return tasks
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """What is left of the runs that were asked for, by records and queue.
+
+    Attributes
+    ----------
+    complete, missing : list of PlannedRun
+        Done; to do. The rest is in the hands of active tasks.
+    tasks : list of Task
+        Those, of the whole sweep.
+    """
+
+    complete: list[PlannedRun]
+    missing: list[PlannedRun]
+    tasks: list[slurm.Task]
+
+
+def reconcile(folder: SweepFolder, runs: list[PlannedRun], is_remote: bool) -> Reconciled:
+    """Find out which runs are to be done; a run that failed is, though tasks that will not try it again go on."""
+    # The queue before the records: a task may end in between.
+    queued, tasks = find_queued(folder.path) if is_remote else (set[str](), list[slurm.Task]())
+    complete = [run for run in runs if is_complete(folder.run_dir(run.run_id))]
+    done = {run.run_id for run in complete}
+    missing = [
+        run for run in runs if run.run_id not in done and (run.run_id not in queued or has_failed(folder, run.run_id))
+    ]
+    return Reconciled(complete, missing, tasks)
+
+
+def has_failed(folder: SweepFolder, run_id: str) -> bool:
+    """Tell whether a run failed in a submission."""
+    try:
+        record = read_record(folder.run_dir(run_id))
+    except RecordError:
+        return False
+    return record is not None and record.status in ("failed", "timed_out") and "submission" in record.provenance
 
 
 def find_queued(sweep: Path) -> tuple[set[str], list[slurm.Task]]:
@@ -148,7 +191,14 @@ def find_queued(sweep: Path) -> tuple[set[str], list[slurm.Task]]:
 
 
 def cancel_sweep(sweep: Path) -> Counter[str]:
-    """Cancel a sweep's tasks that wait or run, adopted ones and the analysis too; return their states before."""
+    """Cancel a sweep's tasks that wait or run, adopted ones and the analysis too; return their states before.
+
+    Raises
+    ------
+    SweepError
+        Where the folder is no sweep, or SLURM does not answer.
+    """
+    refuse_no_sweep(sweep)
     tasks = list_tasks(sweep)
     ids = sorted({task.job_id for task in tasks})
     if ids:

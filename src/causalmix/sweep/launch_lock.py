@@ -7,21 +7,19 @@ from several machines, or the file system has no locks, a claim with a heartbeat
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import time
 from collections.abc import Iterator
 
 from causalmix.errors import SweepError
+from causalmix.files import NO_LOCKS
 from causalmix.sweep.claims import Claim, Claims
 from causalmix.sweep.folder import SweepFolder
 from causalmix.sweep.heart import Heart
 
 LAUNCH = "launch"  # the claim of who launches; no run has this id
 LAUNCH_LEASE_S = 30.0
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
-"""What file systems without locks say (Lustre without the ``flock`` option, NFS without a lock manager)."""
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from causalmix.sweep.folder import SweepFolder, read_points
 from causalmix.sweep.groups import form_groups
 from causalmix.sweep.heart import BEATS_A_LEASE, Heart
 from causalmix.sweep.jobs import Submission, read_submission
+from causalmix.sweep.place import Place, take_gpu
 from causalmix.sweep.script import DISTURBED, STOPPED, count_workers
 from causalmix.sweep.slurm import clean_environment
 
@@ -36,32 +37,6 @@ if TYPE_CHECKING:
     from causalmix.run.proxy import Point
 
 GOLDEN = 0.6180339887498949
-
-
-@dataclass
-class Place:
-    """Where in its submission a worker stands."""
-
-    job: str = "local"
-    task: int = 0  # over all arrays of the submission
-    restart: int = 0
-    local: int = 0  # among the workers of its task on this node
-    rank: int = 0  # among those on all of its nodes
-    n_ranks: int = 1
-
-    @classmethod
-    def from_environment(cls, environment: dict[str, str]) -> Place:
-        """Read the place from SLURM's variables."""
-        array = environment.get("SLURM_ARRAY_JOB_ID", environment.get("SLURM_JOB_ID", "local"))
-        task = int(environment.get("SLURM_ARRAY_TASK_ID", 0))
-        return cls(
-            job=f"{array}_{task}",
-            task=int(environment.get("CAUSALMIX_FIRST_TASK", 0)) + task,
-            restart=int(environment.get("SLURM_RESTART_COUNT", 0)),
-            local=int(environment.get("SLURM_LOCALID", 0)),
-            rank=int(environment.get("SLURM_PROCID", 0)),
-            n_ranks=int(environment.get("SLURM_NTASKS", 1)),
-        )
 
 
 @dataclass
@@ -236,17 +211,17 @@ class Shift:
 
 
 def main() -> int:
-    """Work for ``<sweep> <submission>``."""
+    """Work for ``<sweep> <submission> <table of points>``."""
     place = Place.from_environment(dict(os.environ))
     for key in set(os.environ) - set(clean_environment(os.environ)):
         del os.environ[key]  # libraries that see SLURM's variables think themselves distributed
     take_gpu(place.local)
-    sweep, name = Path(sys.argv[1]), sys.argv[2]
+    sweep, name, points = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     try:
         if not sweep.is_dir():
             raise SweepError(f"{sweep} is not there on {platform.node()}: it must be shared (see `causalmix doctor`)")
         submission = read_submission(sweep / "jobs" / f"{name}.json")
-        entries = read_points(sweep / "points" / submission.points)
+        entries = read_points(sweep / "points" / points)
         shift = Shift(SweepFolder(sweep, submission.sweep_id), submission, entries, place)
         hear_signals(shift)
         time.sleep(place.task * GOLDEN % 1 * submission.jitter_s)  # evenly spread, the same every time
@@ -276,13 +251,6 @@ def hear_signals(shift: Shift) -> None:
 
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, tell)
-
-
-def take_gpu(local: int) -> None:
-    """Give the workers of a task its GPUs in turn."""
-    devices = [device for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
-    if len(devices) > 1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = devices[local % len(devices)]
 
 
 def say(text: str) -> None:

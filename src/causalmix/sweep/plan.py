@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from causalmix.config import Config
-from causalmix.run.record import is_complete, read_record
+from causalmix.run.record import read_record
 from causalmix.sweep import slurm
 from causalmix.sweep.folder import SweepFolder
-from causalmix.sweep.jobs import find_queued
+from causalmix.sweep.jobs import reconcile
 from causalmix.sweep.points import PlannedRun
 from causalmix.sweep.script import Shape, render_script, shape_tasks, work_on
 
@@ -106,26 +106,24 @@ def make_plan(folder: SweepFolder, runs: list[PlannedRun], config: Config, is_re
     SweepError
         Where SLURM refuses a setting.
     """
-    queued = find_queued(folder.path)[0] if is_remote else set()
-    complete = [run for run in runs if is_complete(folder.run_dir(run.run_id))]
-    done = {run.run_id for run in complete}
-    missing = [run for run in runs if run.run_id not in done and run.run_id not in queued]
+    found = reconcile(folder, runs, is_remote)
+    n_missing = len(found.missing)
     shape, script = None, ""
     n_at_once = config.resources.n_workers or os.cpu_count() or 1
     if is_remote:
-        slurm.check_site(config.cluster.partition, config.cluster.options or {})
-        shape = shape_tasks(len(missing), config.cluster, config.resources, slurm.read_max_array())
+        shape = shape_tasks(n_missing, config.cluster, config.resources, slurm.read_max_array(), len(found.tasks))
         n_at_once = min(shape.n_tasks, config.cluster.max_running or shape.n_tasks) * shape.n_workers
-        if missing:
+        if n_missing:
             name = f"{folder.sweep_id}-plan"
             sweep = folder.path.resolve()
-            script = render_script(name, sweep, work_on(sweep, name), shape, config.cluster, config.resources)
-    run_s, run_bytes = measure_runs(folder, complete[:MEASURED])
+            command = work_on(sweep, name, "points.json")
+            script = render_script(name, sweep, command, shape, config.cluster, config.resources)
+    run_s, run_bytes = measure_runs(folder, found.complete[:MEASURED])
     return Plan(
         n_runs=len(runs),
-        n_complete=len(complete),
-        n_queued=len(runs) - len(complete) - len(missing),
-        n_missing=len(missing),
+        n_complete=len(found.complete),
+        n_queued=len(runs) - len(found.complete) - n_missing,
+        n_missing=n_missing,
         run_s=run_s,
         run_bytes=run_bytes,
         limit_s=config.resources.timeout_min * 60.0,

@@ -14,12 +14,13 @@ from causalmix.config import Config
 from causalmix.errors import RecordError, name_some
 from causalmix.run.record import is_complete, read_record
 from causalmix.sweep import slurm
+from causalmix.sweep.failures import describe_failures
 from causalmix.sweep.folder import SweepFolder, write_points
-from causalmix.sweep.jobs import find_queued, list_tasks, submit_runs
+from causalmix.sweep.jobs import Reconciled, list_tasks, reconcile, submit_runs
 from causalmix.sweep.launch_lock import hold_launch
 from causalmix.sweep.points import PlannedRun
-from causalmix.sweep.script import check_script, shape_tasks
-from causalmix.sweep.status import describe_failures, read_status, say
+from causalmix.sweep.script import shape_tasks
+from causalmix.sweep.status import read_status, say
 from causalmix.sweep.then import submit_followup
 
 POLL_S = 2.0
@@ -49,8 +50,6 @@ def submit_missing(
     SweepError
         Where SLURM refuses, another launch is submitting, or (waiting) runs failed.
     """
-    check_script(config.cluster)
-    slurm.check_site(config.cluster.partition, config.cluster.options or {})
     with hold_launch(folder):
         _submit(folder, runs, config, list_entries)
     if must_wait:
@@ -58,35 +57,26 @@ def submit_missing(
 
 
 def _submit(folder: SweepFolder, runs: list[PlannedRun], config: Config, list_entries: Lister) -> None:
-    queued, tasks = find_queued(folder.path)
-    incomplete = [run for run in runs if not is_complete(folder.run_dir(run.run_id))]
-    missing = [run for run in incomplete if run.run_id not in queued or has_failed(folder, run.run_id)]
+    found = reconcile(folder, runs, is_remote=True)
+    n_held = len(runs) - len(found.complete) - len(found.missing)
     say(
-        f"sweep {folder.path}: {len(runs)} runs, {len(runs) - len(incomplete)} complete, "
-        f"{len(incomplete) - len(missing)} in the hands of {len(tasks)} tasks, {len(missing)} to submit"
+        f"sweep {folder.path}: {len(runs)} runs, {len(found.complete)} complete, "
+        f"{n_held} in the hands of {len(found.tasks)} tasks, {len(found.missing)} to submit"
     )
-    if missing:
-        _submit_runs(folder, missing, config, list_entries)
+    if found.missing:
+        _submit_runs(folder, found, config, list_entries)
     if config.then.analysis is not None:
         active = {task.job_id for task in list_tasks(folder.path)}
         submit_followup(folder, [run.run_id for run in runs], config, sorted(active))
 
 
-def _submit_runs(folder: SweepFolder, missing: list[PlannedRun], config: Config, list_entries: Lister) -> None:
-    shape = shape_tasks(len(missing), config.cluster, config.resources, slurm.read_max_array())
+def _submit_runs(folder: SweepFolder, found: Reconciled, config: Config, list_entries: Lister) -> None:
+    missing = found.missing
+    shape = shape_tasks(len(missing), config.cluster, config.resources, slurm.read_max_array(), len(found.tasks))
     points = write_points(folder, list_entries(missing))
     submission = submit_runs(folder, points, len(missing), shape, config.cluster, config.resources)
     ids = name_some(array["job_id"] for array in submission.arrays)
     say(f"submitted {shape.n_tasks} tasks as job {ids}; follow them: causalmix status {folder.path}")
-
-
-def has_failed(folder: SweepFolder, run_id: str) -> bool:
-    """Tell whether a run failed in a submission: its tasks may still be active, but they will not try it again."""
-    try:
-        record = read_record(folder.run_dir(run_id))
-    except RecordError:
-        return False
-    return record is not None and record.status in ("failed", "timed_out") and "submission" in record.provenance
 
 
 def wait_for(folder: SweepFolder, run_ids: list[str]) -> None:

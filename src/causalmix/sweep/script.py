@@ -11,6 +11,7 @@ from pathlib import Path
 
 from causalmix.config import ClusterConfig, ResourcesConfig
 from causalmix.errors import ConfigError, name_some
+from causalmix.sweep import slurm
 
 STOPPED = 85
 """Exit status of a worker that was told to stop and has left work: the task wants to be queued again."""
@@ -64,14 +65,37 @@ class Shape:
     arrays: tuple[int, ...]
 
 
-def shape_tasks(n_runs: int, cluster: ClusterConfig, resources: ResourcesConfig, max_array: int) -> Shape:
+def shape_tasks(
+    n_runs: int, cluster: ClusterConfig, resources: ResourcesConfig, max_array: int, n_queued: int = 0
+) -> Shape:
     """Cut runs into tasks, and tasks into arrays that the site takes.
 
     A limit on submitted tasks makes each of them longer instead of leaving runs out.
+
+    Parameters
+    ----------
+    n_runs : int
+    cluster : ClusterConfig
+    resources : ResourcesConfig
+    max_array : int
+        Tasks that an array may have.
+    n_queued : int
+        Tasks of this sweep that wait or run already.
+
+    Raises
+    ------
+    ConfigError
+        Where those leave no room.
     """
     n_workers = count_workers(resources)
     wanted = math.ceil(n_runs / (resources.runs_per_task * n_workers))
-    n_tasks = min(wanted, cluster.max_submit or wanted)
+    room = cluster.max_submit - n_queued if cluster.max_submit else wanted
+    if wanted and room < 1:
+        raise ConfigError(
+            f"cluster.max_submit={cluster.max_submit}, and {n_queued} tasks of this sweep are in the queue: "
+            f"wait until some have ended, `causalmix cancel` them, or raise it"
+        )
+    n_tasks = min(wanted, room)
     runs_each = math.ceil(n_runs / (n_tasks * n_workers)) if n_tasks else 0
     limit_min = min(runs_each, n_runs) * resources.timeout_min + START_MIN + math.ceil(cluster.grace_s / 60)
     full, rest = divmod(n_tasks, max_array)
@@ -148,9 +172,9 @@ def render_script(
     return "\n".join(lines) + "\n"
 
 
-def work_on(sweep: Path, submission: str) -> list[str]:
-    """Return the command of a worker."""
-    return [sys.executable, "-m", "causalmix.sweep.packed", str(sweep), submission]
+def work_on(sweep: Path, submission: str, points: str) -> list[str]:
+    """Return the command of a worker; the table's name is its hash, so a job does what was submitted or nothing."""
+    return [sys.executable, "-m", "causalmix.sweep.packed", str(sweep), submission, points]
 
 
 def meet_ranks(resources: ResourcesConfig) -> list[str]:
@@ -165,6 +189,17 @@ def meet_ranks(resources: ResourcesConfig) -> list[str]:
         "MASTER_PORT=$((20000 + (SLURM_JOB_ID + 7 * ${SLURM_RESTART_COUNT:-0}) % 10000))",
         "export MASTER_ADDR MASTER_PORT",
     ]
+
+
+def check_cluster(cluster: ClusterConfig) -> None:
+    """Refuse settings that this site does not have, or that no script can hold.
+
+    Raises
+    ------
+    ConfigError, SweepError
+    """
+    check_script(cluster)
+    slurm.check_site(cluster.partition, cluster.options or {})
 
 
 def check_script(cluster: ClusterConfig) -> None:

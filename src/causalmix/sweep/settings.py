@@ -6,6 +6,7 @@ from typing import Any
 
 from causalmix.errors import ConfigError, nearest_name
 from causalmix.evaluate.packages import describe_lacking, find_lacking
+from causalmix.files import is_folder_name
 from causalmix.mixture.designs.build import KINDS
 from causalmix.mixture.odm import RULES
 from causalmix.sweep.groups import list_obstacles
@@ -32,6 +33,9 @@ WHY_OWN_COHORT = {
     "perturbation": "its runs differ in size",
     "odm": "its mixture follows the losses of the run itself",
 }
+
+FOLDERS = ("model.name", "pool.name", "study.name", "stages.name")
+"""Names after which folders below ``outputs`` are called: they must not lead out of it."""
 
 LEAST = {
     "train.n_samples": 1,
@@ -90,6 +94,9 @@ def check_settings(plain: dict[str, Any]) -> None:
         value = find_value(plain, key)
         if value not in allowed:
             wrong.append(f"{key}={value}{nearest_name(str(value), allowed)}; allowed: {', '.join(allowed)}")
+    for key in FOLDERS:
+        if not is_folder_name(find_value(plain, key)):
+            wrong.append(f"{key}={find_value(plain, key)}: letters, digits, '_', '-', '+' and '.'; a folder's name")
     own = OWN_COHORT.get(plain["mixture"]["kind"], plain["cohort"])
     if plain["cohort"] != own:
         wrong.append(
@@ -97,6 +104,7 @@ def check_settings(plain: dict[str, Any]) -> None:
             f"{WHY_OWN_COHORT[plain['mixture']['kind']]}, so no causal fit may see them; add cohort={own}"
         )
     wrong += check_ranks(plain["resources"], plain["train"]["n_samples"]) + check_batch(plain)
+    wrong += check_grace(plain["resources"], plain["cluster"])
     is_study = plain["job"] == "study"
     for key, least in (LEAST | LEAST_OF_STUDY if is_study else LEAST).items():
         value = find_value(plain, key)
@@ -110,6 +118,17 @@ def check_settings(plain: dict[str, Any]) -> None:
         wrong.append("plan=true with job=study: a plan is of one sweep; leave the experiment out")
     if wrong:
         raise ConfigError("; ".join(wrong))
+
+
+def check_grace(resources: dict[str, Any], cluster: dict[str, Any]) -> list[str]:
+    """Refuse tasks that would be told to stop as soon as they have started, again and again."""
+    time_min, grace_s = resources["time_min"], cluster["grace_s"]
+    if cluster["kind"] == "local" or time_min is None or time_min * 60 > grace_s:
+        return []
+    return [
+        f"resources.time_min={time_min} with cluster.grace_s={grace_s}: a task would be told to stop as soon as it "
+        f"has started; more minutes, or less grace"
+    ]
 
 
 def check_ranks(resources: dict[str, Any], n_samples: int) -> list[str]:

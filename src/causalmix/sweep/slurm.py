@@ -15,6 +15,7 @@ from causalmix.errors import SweepError, name_some, nearest_name
 FOREIGN = re.compile(r"(SLURM|SBATCH|SRUN|SALLOC|PMI|PMIX)_")
 """Variables of a job or of SLURM's commands; ``SLURM_CONF`` alone says where the cluster is."""
 
+PATIENCE_S = 20.0  # of a status with a silent controller: records and heartbeats say most of it
 DEFAULT_MAX_ARRAY = 1001  # SLURM's own
 ACTIVE = ("PENDING", "RUNNING", "SUSPENDED", "CONFIGURING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "SIGNALING")
 
@@ -119,12 +120,13 @@ def submit(script: Path, name: str, array: str, extra: Mapping[str, str], after:
     return said.strip().splitlines()[-1].split(";")[0]
 
 
-def list_tasks(names: Iterable[str]) -> list[Task]:
+def list_tasks(names: Iterable[str], timeout_s: float = 60.0) -> list[Task]:
     """List the tasks of named jobs that wait or run, in one question."""
     wanted = list(names)
     if not wanted:
         return []
-    lines = ask("squeue", "--noheader", "--array", "--format=%F|%j|%T|%r|%K", f"--name={','.join(wanted)}").splitlines()
+    options = ["--noheader", "--array", "--format=%F|%j|%T|%r|%K", f"--name={','.join(wanted)}"]
+    lines = ask("squeue", *options, timeout_s=timeout_s).splitlines()
     tasks = [Task(*line.strip().split("|", 4)) for line in lines if line.count("|") >= 4]
     return [task for task in tasks if task.state in ACTIVE]
 

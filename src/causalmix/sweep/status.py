@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-import re
+import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalmix.errors import RecordError, SweepError
 from causalmix.run.record import read_record
-from causalmix.sweep.folder import SweepFolder, read_points
+from causalmix.sweep.failures import Failure, group_failures
+from causalmix.sweep.folder import read_points, refuse_no_sweep
 
 if TYPE_CHECKING:
     from causalmix.sweep.lost_tasks import LostTasks
 
 
-@dataclass
-class Failure:
-    """Runs that failed of one cause.
-
-    Attributes
-    ----------
-    cause : str
-        One stands for all that differ in numbers alone.
-    n_runs : int
-    example : str
-        A run of it, to look at.
-    log : list of str
-        The last lines that it wrote.
-    """
-
-    cause: str
-    n_runs: int
-    example: str
-    log: list[str]
+LITTLE_SPACE = 100_000_000  # bytes: the status says that no more are free
 
 
 @dataclass
@@ -75,6 +58,8 @@ class SweepStatus:
         GPU-hours that tasks held by the accounting, lost work and idle time included.
     lost_tasks : list
         Tasks that ended before they claimed a run, while there was work: their nodes may not see the folder.
+    free_bytes : int
+        Free space where the sweep lies.
     analysis : str or None
         What became of the analysis that was to follow; None where none was asked for.
     """
@@ -95,12 +80,21 @@ class SweepStatus:
     ended: dict[str, int] | None = None
     gpu_h: float | None = None
     lost_tasks: list[LostTasks] = field(default_factory=list)
+    free_bytes: int = 0
     analysis: str | None = None
 
     @property
     def causes(self) -> dict[str, int]:
         """Causes of what failed and how many runs each took, most frequent first."""
         return {failure.cause: failure.n_runs for failure in self.failures}
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether all runs are complete, or the cluster's tasks have ended without the rest."""
+        if self.by_status.get("complete", 0) >= self.asked:
+            return True
+        was_submitted = self.attempts > 0 or bool(self.lost_tasks)
+        return was_submitted and self.tasks == {} and "running" not in self.by_status
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for ``--json``."""
@@ -128,6 +122,8 @@ class SweepStatus:
         for lost in self.lost_tasks:
             lines.append(f"  {lost.n_tasks} tasks ({lost.example}): {lost.cause}")
             lines += [f"      | {line}" for line in lost.log]
+        if self.free_bytes < LITTLE_SPACE:
+            lines.append(f"  disk: {self.free_bytes / 1e6:,.1f} MB free; runs need space for their records")
         if self.analysis:
             lines.append(f"  analysis: {self.analysis}")
         return "\n".join(lines)
@@ -141,11 +137,10 @@ def read_status(sweep: Path) -> SweepStatus:
     SweepError
         Where the folder is no sweep.
     """
-    if not (sweep / "sweep.json").exists():
-        raise SweepError(f"{sweep} is no sweep folder: it has no sweep.json")
+    refuse_no_sweep(sweep)
     tables = {table.name: read_points(table) for table in sorted((sweep / "points").glob("*.json"))}
     run_ids = set().union(*tables.values())
-    status = SweepStatus(str(sweep), asked=len(run_ids))
+    status = SweepStatus(str(sweep), asked=len(run_ids), free_bytes=shutil.disk_usage(sweep).free)
     counts: Counter[str] = Counter()
     left: set[str] = set()  # neither ended nor in anybody's hands
     ends: list[float] = []
@@ -177,7 +172,7 @@ def read_status(sweep: Path) -> SweepStatus:
     if (sweep / "then").is_dir():
         from causalmix.sweep.then import describe_followup
 
-        status.analysis = describe_followup(sweep)
+        status.analysis = describe_followup(sweep, can_ask=status.tasks is not None)
     status.rate_h = measure_rate(ends)
     if status.rate_h and (status.tasks or counts["running"]):
         status.left_s = (status.asked - counts["complete"]) / status.rate_h * 3600
@@ -194,7 +189,7 @@ def ask_cluster(sweep: Path, tables: Mapping[str, Collection[str]], left: set[st
     submissions = list_submissions(sweep)
     status.n_gpus = max(int(submission.resources["gpus"]) for submission in submissions)
     try:
-        tasks = list_tasks(sweep)
+        tasks = list_tasks(sweep, slurm.PATIENCE_S)
         status.tasks = dict(Counter(task.state for task in tasks))
         status.waits = dict(Counter(task.reason for task in tasks if task.state == "PENDING"))
     except SweepError:
@@ -215,18 +210,6 @@ def ask_cluster(sweep: Path, tables: Mapping[str, Collection[str]], left: set[st
         state = over.get(str(claims.history(run_id)[-1].get("job")))
         if state:
             status.failed[run_id] = f"its task ended as {state}"
-
-
-def group_failures(sweep: Path, failed: dict[str, str]) -> list[Failure]:
-    """Group failed runs by cause, each with the last lines of one of them."""
-    from causalmix.sweep.logs import LOG_LINES, list_logs, read_end
-
-    failures = []
-    for cause, n_runs in count_causes(failed.values()).items():
-        example = next(run_id for run_id, said in failed.items() if said == cause)
-        logs = list_logs(sweep / "runs" / example)
-        failures.append(Failure(cause, n_runs, example, read_end(logs[0], LOG_LINES) if logs else []))
-    return failures
 
 
 def read_life(folder: Path) -> tuple[str | None, int]:
@@ -261,26 +244,6 @@ def measure_rate(ends: list[float], newest: int = 32) -> float | None:
     if len(last) < 2 or last[-1] <= last[0]:
         return None
     return (len(last) - 1) / (last[-1] - last[0]) * 3600
-
-
-def count_causes(causes: Iterable[str]) -> dict[str, int]:
-    """Count causes, most frequent first; those that differ in numbers alone (ids, steps) count as their first."""
-    examples: dict[str, str] = {}
-    counts: Counter[str] = Counter()
-    for cause in causes:
-        shape = re.sub(r"\d[\d.,\s]*", "#", cause)
-        counts[examples.setdefault(shape, cause)] += 1
-    return dict(counts.most_common())
-
-
-def describe_failures(folder: SweepFolder, failed: dict[str, str], n_runs: int) -> SweepError:
-    """Make the error of a pass in which runs failed: causes grouped, most frequent first."""
-    lines = "\n".join(f"  {n} x {cause}" for cause, n in list(count_causes(failed.values()).items())[:10])
-    example = next(iter(failed))
-    return SweepError(
-        f"{len(failed)} of {n_runs} runs failed:\n{lines}\n"
-        f"Look at {folder.run_dir(example) / 'log'}; the same command tries the failed ones again."
-    )
 
 
 def say(text: str) -> None:

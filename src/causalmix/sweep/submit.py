@@ -13,12 +13,15 @@ from causalmix.config import Config
 from causalmix.errors import SweepError
 from causalmix.run.record import is_complete, read_record
 from causalmix.sweep import slurm
+from causalmix.sweep.failures import describe_failures
 from causalmix.sweep.folder import SweepFolder, find_sweep, open_sweep, write_points
 from causalmix.sweep.groups import describe_groups, form_groups
+from causalmix.sweep.jobs import list_tasks, reconcile
 from causalmix.sweep.launch_lock import hold_lock
 from causalmix.sweep.plan import make_plan
 from causalmix.sweep.points import Inputs, PlannedRun, find_base, identify, plan_runs, read_git_sha, to_config
-from causalmix.sweep.status import describe_failures, read_life, say
+from causalmix.sweep.script import check_cluster
+from causalmix.sweep.status import read_life, say
 from causalmix.sweep.then import RESULT, check_then, follow_up, make_followup
 
 
@@ -48,10 +51,12 @@ def run_sweep(
         Where runs failed; their causes are grouped, and the same command tries them again.
     """
     inputs = inputs or Inputs(Path(points[0]["outputs"]))
-    runs = plan_runs(points, inputs)
     config = to_config(points[0])
-    check_then(config.then)
     is_remote = takes_slurm(config.cluster.kind)
+    if is_remote:  # first: preparing a pool may take hours
+        check_cluster(config.cluster)
+    check_then(config.then)
+    runs = plan_runs(points, inputs)
     if config.plan:
         folder, _ = find_sweep(inputs.outputs, config.sweep_dir, runs, swept)
         plan = make_plan(folder, runs, config, is_remote)
@@ -68,7 +73,7 @@ def run_sweep(
         return folder
     with hold_lock(folder) as lock:
         refuse_active_jobs(folder)
-        missing = [run for run in runs if not is_complete(folder.run_dir(run.run_id))]
+        missing = reconcile(folder, runs, is_remote=False).missing
         say(f"sweep {folder.path}: {len(runs)} runs, {len(runs) - len(missing)} complete, {len(missing)} to do")
         if missing:
             _execute(folder, missing, inputs, lock)
@@ -129,8 +134,6 @@ def refuse_active_jobs(folder: SweepFolder) -> None:
     """
     if not (folder.path / "jobs").is_dir():
         return
-    from causalmix.sweep.jobs import list_tasks
-
     try:
         work = f"{len(tasks)} tasks on the cluster" if (tasks := list_tasks(folder.path)) else ""
     except SweepError:  # no SLURM here: its workers may still share the folder

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from causalmix.config import ClusterConfig, Config, ResourcesConfig, ThenConfig
-from causalmix.errors import CausalMixError, ConfigError, SweepError, name_some
-from causalmix.files import fingerprint, read_json, write_json, write_text
+from causalmix.errors import CausalMixError, ConfigError, RecordError, SweepError, name_some
+from causalmix.files import break_seal, fingerprint, read_json, read_sealed, write_sealed, write_text
 from causalmix.run.record import is_complete
 from causalmix.sweep import slurm
+from causalmix.sweep.failures import count_causes
 from causalmix.sweep.folder import SweepFolder
 from causalmix.sweep.script import Shape, render_script
-from causalmix.sweep.status import count_causes, read_status, say
+from causalmix.sweep.status import read_status, say
 
 FORMAT = 1
 RESULT = "analysis/then.json"
@@ -54,7 +55,12 @@ class Followup:
 
     def write(self, sweep: Path) -> None:
         """Save, atomically."""
-        write_json(sweep / "then" / f"{self.name}.json", asdict(self))
+        write_sealed(sweep / "then" / f"{self.name}.json", asdict(self))
+
+    @property
+    def digest(self) -> str:
+        """Of what shall be done: the script holds it, so that a job does what was submitted or nothing."""
+        return fingerprint([self.run_ids, self.overrides, self.min_share], length=32)
 
 
 def read_followup(path: Path) -> Followup:
@@ -62,13 +68,10 @@ def read_followup(path: Path) -> Followup:
 
     Raises
     ------
-    SweepError
-        Where it comes from another version.
+    RecordError
+        Where it is damaged, or comes from another version.
     """
-    content = read_json(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("name") != path.stem:
-        raise SweepError(f"{path} is no follow-up of format {FORMAT}, which this version reads")
-    return Followup(**content)
+    return Followup(**read_sealed(path, FORMAT))
 
 
 def check_then(then: ThenConfig) -> None:
@@ -134,7 +137,7 @@ def submit_followup(folder: SweepFolder, run_ids: list[str], config: Config, arr
     cancel_followups(sweep)
     followup = make_followup(folder, run_ids, config.then)
     script = sweep / "then" / f"{followup.name}.sh"
-    command = [sys.executable, "-m", "causalmix.sweep.then", str(sweep), followup.name]
+    command = [sys.executable, "-m", "causalmix.sweep.then", str(sweep), followup.name, followup.digest]
     cluster, resources = fit_resources(config.cluster, config.then)
     shape = Shape(1, 1, config.then.time_min, (1,))
     write_text(script, render_script(followup.name, sweep, command, shape, cluster, resources))
@@ -152,16 +155,40 @@ def fit_resources(cluster: ClusterConfig, then: ThenConfig) -> tuple[ClusterConf
     return replace(cluster, grace_s=0, max_running=None), resources
 
 
-def describe_followup(sweep: Path) -> str | None:
-    """Say what became of the newest analysis that was to follow."""
+def describe_followup(sweep: Path, can_ask: bool) -> str | None:
+    """Say what became of the newest analysis that was to follow; ``can_ask``: the queue answers."""
     followups = sorted((sweep / "then").glob("*.json"), key=lambda path: path.stat().st_mtime)
     if not followups:
         return None
     followup, result = read_followup(followups[-1]), sweep / RESULT
     if result.exists() and result.stat().st_mtime >= followups[-1].stat().st_mtime:
-        done = read_json(result)
+        done = read_result(result)
         return f"written to {sweep / 'analysis'}" if done["written"] else str(done["said"])
-    return f"follows as job {followup.job_id}" if followup.job_id else "not begun"
+    if not followup.job_id:
+        return "not begun"
+    try:
+        is_gone = can_ask and not slurm.list_tasks([followup.name], slurm.PATIENCE_S)
+    except SweepError:
+        is_gone = False  # nobody knows
+    if not is_gone:
+        return f"follows as job {followup.job_id}"
+    return (
+        f"its job {followup.job_id} was cancelled, or ended without a word (log/*-{followup.job_id}_0.txt); the launch "
+        f"command typed again submits it again"
+    )
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Read what came of an analysis.
+
+    Raises
+    ------
+    RecordError
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or not {"written", "said", "inputs"} <= set(content):
+        raise RecordError(f"{path} says nothing of an analysis; delete it and run the same command again")
+    return break_seal(path, content)
 
 
 def list_followups(sweep: Path) -> list[Followup]:
@@ -182,8 +209,8 @@ def is_answered(sweep: Path, overrides: list[str], run_ids: list[str]) -> bool:
     path = sweep / RESULT
     if not path.exists():
         return False
-    done = read_json(path)
-    return bool(done.get("written")) and done.get("inputs") == describe_inputs(sweep, overrides, run_ids)
+    done = read_result(path)
+    return bool(done["written"]) and done["inputs"] == describe_inputs(sweep, overrides, run_ids)
 
 
 def describe_inputs(sweep: Path, overrides: list[str], run_ids: list[str]) -> str:
@@ -208,7 +235,7 @@ def follow_up(sweep: Path, followup: Followup) -> int:
         sys.stderr.write(ended.stderr)
         status = ended.returncode
         result |= {"written": status == 0, "said": ended.stderr.strip()[-2000:] if status else "written"}
-    write_json(sweep / RESULT, result)
+    write_sealed(sweep / RESULT, result)
     if status:
         say(f"no analysis of {sweep}: {result['said']}")
     return status
@@ -228,10 +255,14 @@ def describe_missing(sweep: Path, missing: list[str], n_runs: int, needed: int) 
 
 
 def main() -> int:
-    """Follow up as ``<sweep>/then/<name>.json`` says."""
-    sweep, name = Path(sys.argv[1]), sys.argv[2]
+    """Follow up as ``<sweep>/then/<name>.json`` says, unless it was changed since its job was submitted."""
+    sweep, name, submitted = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    path = sweep / "then" / f"{name}.json"
     try:
-        return follow_up(sweep, read_followup(sweep / "then" / f"{name}.json"))
+        followup = read_followup(path)
+        if followup.digest != submitted:
+            raise SweepError(f"{path} is not what was submitted: it was changed. Launch again, with then.analysis")
+        return follow_up(sweep, followup)
     except CausalMixError as error:
         say(f"error: {error}")
         return error.exit_status

@@ -17,6 +17,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from causalmix.errors import TrainError, nearest_name
+from causalmix.train.device import keep_compiled
 from causalmix.train.flat import Flat
 
 KINDS = ("documents", "varlen", "flex")
@@ -217,4 +218,5 @@ def _attend_documents(
 def _flex_attention(device: str) -> Any:
     from torch.nn.attention.flex_attention import flex_attention
 
+    keep_compiled()
     return torch.compile(flex_attention, dynamic=False)

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from causalmix.train.attention import Layout, attend
 from causalmix.train.branches import Branches, attend_branches
+from causalmix.train.device import keep_compiled
 from causalmix.train.kernels import Gate, RootMeanSquareNorm, Rotation, swap_halves
 
 if TYPE_CHECKING:
@@ -157,7 +158,8 @@ def rotate(rows: torch.Tensor, angles: Angles) -> torch.Tensor:
 
 @lru_cache(maxsize=4)
 def compile_part(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Compile a part of a layer once a process; torch keeps the result in its cache folder for the next one."""
+    """Compile a part of a layer once a process; torch keeps the result for the next one."""
+    keep_compiled()
     return torch.compile(function)
 
 

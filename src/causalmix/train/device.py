@@ -56,7 +56,11 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def share_compiled(folder: Path) -> None:
-    """Keep what torch compiles in a folder, for the next worker; one that the environment names is left."""
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder.absolute() / "inductor"))
-    os.environ.setdefault("TRITON_CACHE_DIR", str(folder.absolute() / "triton"))
+def keep_compiled() -> None:
+    """Keep what torch compiles in the user's own cache, for the next worker; a folder the environment names is left.
+
+    Never where a sweep lies: torch reads machine code and pickles back from there, and others may write to a sweep.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "causalmix" / "compiled"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor"))
+    os.environ.setdefault("TRITON_CACHE_DIR", str(folder / "triton"))

@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from causalmix.errors import name_some
-from causalmix.files import sync
+from causalmix.files import NO_SPACE, sync
 from causalmix.sweep.doctor.finding import Finding, Question
 
 LEAST_FREE = 2_000_000_000  # bytes: 512 small proxies and a pool
@@ -147,7 +147,7 @@ def check_space(trial: Path) -> Finding:
         with (trial / "trial").open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, TRIAL_BYTES)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in (*NO_SPACE, errno.EFBIG):
             return SPACE.fail(
                 f"{said}, but {TRIAL_BYTES / 1e6:.0f} MB are refused: {error.strerror}", "free some space"
             )
