@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.estimators.gp.evidence import Solved, fit_values, score, solve
+from analysis.estimators.gp.climb import Evidence
+from analysis.estimators.gp.evidence import Solved, solve
 from analysis.estimators.gp.kernel import Kernel, Points
 from analysis.estimators.gp.options import Chosen, Name, Options, list_options, make_gram
 from analysis.estimators.gp.search import StepPosterior, draw_steps, find_steps, list_parents, no_steps
@@ -116,12 +117,13 @@ class _Search:
 
     def __init__(self, kernel: Kernel, runs: Runs, cfg: EstimatorConfig):
         self.kernel, self.runs, self.cfg = kernel, runs, cfg
-        self.points, self.y = runs.points.take(runs.searched), runs.y[runs.searched]
+        self.points = runs.points.take(runs.searched)
+        self.evidence = Evidence(kernel, self.points, runs.y[runs.searched])
 
     def fit(self, start: Floats | None = None, extra: Floats | None = None, fixed: tuple[int, ...] = ()) -> Floats:
         """Return hyper-parameters, found from others by fewer steps."""
         most = self.cfg.max_search if start is None else min(self.cfg.max_search, N_REFITTED)
-        return fit_values(self.kernel, self.points, self.y, most, extra, start, fixed)
+        return self.evidence.maximise(most, extra, start, fixed)
 
     def follow(self, values: Floats, guess: _Guess, sizes: list[float], fixed: tuple[int, ...] = ()) -> _Track:
         """Alternate between the steps and the hyper-parameters that suit each other until the steps stay."""
@@ -146,7 +148,7 @@ class _Search:
 
     def _cover(self, steps: Steps, options: Options, found: Chosen, size: float) -> _Guess:
         """Return what some steps add to the covariance; around the first ones found, more are proposed."""
-        F = steps.expand(self.points.X, self.points.R).reshape(len(self.y), -1)[:, options.gather(found)]
+        F = steps.expand(self.points.X, self.points.R).reshape(len(self.points.X), -1)[:, options.gather(found)]
         if len(steps.features) == steps.n_simple:
             X, every = self.runs.points.X, sorted({step for step, _ in options.name(found)})
             steps = nest_steps(X, refine_steps(X, steps, every), list_parents(options, found))
@@ -154,14 +156,11 @@ class _Search:
 
     def _weigh(self, values: Floats, extra: Floats | None, fixed: tuple[int, ...]) -> float:
         """Return the log evidence, averaged over the size of the curve where there is one."""
-        tried, weights = [values], np.zeros(1)
-        if not fixed:
-            sizes = self.kernel.start()[SMOOTH_PART] + self.kernel.prior_sd()[SMOOTH_PART] * SIZES
-            tried = [np.concatenate([values[:SMOOTH_PART], [size], values[SMOOTH_PART + 1 :]]) for size in sizes]
-            weights = -0.5 * SIZES**2 - np.logaddexp.reduce(-0.5 * SIZES**2)
-        K = [self.kernel.covariance(at, self.points) for at in tried]
-        logs = [score(each if extra is None else each + extra, self.y) for each in K]
-        return float(np.logaddexp.reduce(weights + logs))
+        if fixed:
+            return self.evidence.score(values, extra)
+        sizes = self.kernel.start()[SMOOTH_PART] + self.kernel.prior_sd()[SMOOTH_PART] * SIZES
+        logs = self.evidence.score_scales(values, SMOOTH_PART, sizes, extra) - 0.5 * SIZES**2
+        return float(np.logaddexp.reduce(logs) - np.logaddexp.reduce(-0.5 * SIZES**2))
 
 
 def _finish(runs: Runs, track: _Track, share: float, sizes: list[float], seed: int) -> Process:
