@@ -117,11 +117,13 @@ class Options:
 
     def weigh(self, chosen: Sequence[int], variance: float) -> Floats:
         """Return the log Bayes factor of every option in addition to a set."""
+        from scipy.linalg import lapack
+
         rows, u, W = self.gather(chosen), self.gram.vector, None
         if len(rows):
             cross = self.gram.cross(rows)
             lower = np.linalg.cholesky(np.eye(len(rows)) / variance + cross[:, rows])
-            solved = np.linalg.solve(lower, np.column_stack([cross, u[rows]]))
+            solved, _ = lapack.dtrtrs(lower, np.column_stack([cross, u[rows]]), lower=1)
             W, u = solved[:, :-1], u - solved[:, :-1].T @ solved[:, -1]
         factors = []
         for places, own in self.groups:
