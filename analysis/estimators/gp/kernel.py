@@ -183,7 +183,11 @@ class Kernel:
         effects = []
         for moved, linear, own in zip(distances.moved, distances.linear, distances.own):
             pair = _matern_pair(lengths**-2 @ own, self.smoothness)
-            total += moved * (s[1] + s[2] * linear + s[3] * pair[0])
+            effect = s[2] * linear
+            effect += s[1]
+            effect += s[3] * pair[0]
+            effect *= moved
+            total += effect
             effects.append(pair)
         surface = (np.empty(0), np.empty(0))
         if distances.surface is not None:
@@ -258,13 +262,20 @@ def _matern(squares: Floats, smoothness: str) -> Floats:
 def _matern_pair(squares: Floats, smoothness: str) -> Pair:
     """Return M, and dM / d log lengthscale per unit of a feature's squared distance."""
     distance = np.sqrt(squares)
-    if smoothness == "matern52":
-        distance *= _SQRT5
-        decay = np.exp(-distance)
-        return (1.0 + distance + (5.0 / 3.0) * squares) * decay, (5.0 / 3.0) * (1.0 + distance) * decay
+    # In place: what is new in memory costs as much as what is done with it.
+    distance *= {"matern12": 1.0, "matern32": _SQRT3, "matern52": _SQRT5}[smoothness]
+    decay = np.negative(distance)
+    np.exp(decay, out=decay)
     if smoothness == "matern12":
-        close = np.exp(-distance)
-        return close, close / np.maximum(distance, 1e-12)
-    distance *= _SQRT3
-    decay = np.exp(-distance)
-    return decay + distance * decay, 3.0 * decay
+        return decay, decay / np.maximum(distance, 1e-12)
+    distance += 1.0
+    if smoothness == "matern32":
+        distance *= decay
+        decay *= 3.0
+        return distance, decay
+    close = (5.0 / 3.0) * squares
+    close += distance
+    close *= decay
+    distance *= decay
+    distance *= 5.0 / 3.0
+    return close, distance
