@@ -1,8 +1,9 @@
 """How long does a fit take? Ours against econml's CausalForestDML(1000 trees, LightGBM), on the same tables.
 
 The peer cross-fits LightGBM for outcome and treatment inside econml and grows 1000 trees, at the faster of one
-thread and all cores. Ours cross-fits once, outside, on one thread, and grows 1000 trees by the cheaper criterion,
-or fits the Gaussian process, which needs no nuisances. Nobody is told the design. All are judged by the out-of-fold R-loss on one set of residuals, of the known truth.
+thread and all cores. Ours, on one thread, cross-fits once, outside, and grows 1000 trees by the cheaper criterion, or
+fits the Gaussian process, which holds both nuisances itself. Nobody is told the design. All are judged by the
+out-of-fold R-loss on one set of residuals, of the known truth.
 
     python benchmarks/estimator_speed.py [--full] [--repetitions N] [--cells K=3] [--json FILE]
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +13,7 @@ from analysis.estimators.gp.kernel import Kernel, Pair, Points
 
 Floats = NDArray[np.float64]
 
-SLOPE = 1.0  # nats a prior sd: a search ends where its cost is flatter, which is tenths of a nat from the best at most
+SLOPE = 1.0  # nats a prior sd: a search ends where its cost is flatter, at most half a nat from the best near by
 FARTHEST = 10.0  # logs from the prior's centre, beyond which nothing is searched
 JITTER = 1e-8  # added to the diagonal of a covariance
 
