@@ -50,9 +50,13 @@ class Evidence:
         from scipy.optimize import minimize
 
         climb = _Climb(self, self.kernel.start() if known is None else known, extra, fixed)
-        options = {"maxiter": max_search, "gtol": SLOPE}
         found = minimize(
-            climb.cost, climb.start, jac=climb.slope, hess=climb.curvature, method="trust-exact", options=options
+            climb.cost,
+            climb.start,
+            jac=climb.slope,
+            hess=climb.curvature,
+            method="trust-exact",
+            options={"maxiter": max_search, "gtol": SLOPE},
         )
         return climb.place(found.x)
 
