@@ -26,6 +26,8 @@ sys.path = [entry for entry in sys.path if entry != HERE]
 
 def parse_options(description: str, *, repetitions: int, full: int, restarts: bool = False) -> argparse.Namespace:
     """Read the options that these benchmarks share, and hold this process and its workers to one thread."""
+    # It has a BLAS of its own, which can be held only once it is loaded.
+    import scipy.linalg  # noqa: F401
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1)  # forked workers inherit it

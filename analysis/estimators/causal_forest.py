@@ -87,6 +87,7 @@ def fit_forest(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: i
         max_samples=cfg.max_samples,
         random_state=seed,
         n_jobs=1,
+        drate=False,  # its doubly robust averages take a second pass over all trees, and nothing here reads them
     )
     # The column vector of a single outcome is kept, so that every answer has an outcome axis.
     model.fit(residuals.outcomes, residuals.Z, X=roles.X)

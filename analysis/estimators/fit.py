@@ -15,7 +15,7 @@ from analysis.estimators.curved import CurvedEffects
 from analysis.estimators.effects import Effects
 from analysis.estimators.judged import JudgedEffects
 from analysis.estimators.linear import count_polynomial, fit_constant, fit_linear, fit_own_state
-from analysis.estimators.nuisances import Residuals, residualise
+from analysis.estimators.nuisances import FirstStage, Residuals, centre_treatment
 from analysis.estimators.s_learner import fit_surface
 from analysis.estimators.varying_coefficient_gp import fit_process
 from analysis.roles import Roles
@@ -37,13 +37,14 @@ class Family:
     fit: Fit
     uses_state: bool
     rows_needed: Callable[[int, int, EstimatorConfig], int]  # (n_domains, n_features, config) -> runs
+    holds_level: bool = False  # its model has a part for E[Y | X]: it needs no residuals of the outcome
 
 
 FAMILIES: dict[str, Family] = {
     "causal_forest": Family(fit_forest, True, lambda K, d, cfg: max(40, 4 * (K + 1))),
     "linear_dml": Family(fit_linear, True, lambda K, d, cfg: max(20, 2 * K * count_polynomial(d, cfg.degree))),
     "constant_dml": Family(fit_constant, True, lambda K, d, cfg: max(20, 2 * (K + 1))),
-    "varying_coefficient_gp": Family(fit_process, True, lambda K, d, cfg: max(20, 2 * (K + 1), 3 * d)),
+    "varying_coefficient_gp": Family(fit_process, True, lambda K, d, cfg: max(20, 2 * (K + 1), 3 * d), True),
     "own_state": Family(fit_own_state, True, lambda K, d, cfg: max(20, 2 * (K + max(1, d // K)))),
     "no_orthogonalisation": Family(fit_surface, True, lambda K, d, cfg: max(40, 2 * (K + d))),
     "no_covariates": Family(fit_constant, False, lambda K, d, cfg: max(20, 2 * (K + 1))),
@@ -52,10 +53,15 @@ FAMILIES: dict[str, Family] = {
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fit with the residuals it was made from."""
+    """A fit with its first stage."""
 
     effects: Effects
-    residuals: Residuals
+    first_stage: FirstStage
+
+    @property
+    def residuals(self) -> Residuals:
+        """Residuals of the first stage; a family that has a part for the level is fitted before they are."""
+        return self.first_stage.residuals
 
 
 def check_estimator(roles: Roles, cfg: EstimatorConfig) -> None:
@@ -85,7 +91,7 @@ def count_rows_needed(roles: Roles, cfg: EstimatorConfig) -> int:
 
 
 def fit_effects(roles: Roles, cfg: EstimatorConfig, seed: int) -> Fitted:
-    """Residualise and fit.
+    """Residualise and fit; residuals that the family does not need are made when they are asked for.
 
     Parameters
     ----------
@@ -94,14 +100,16 @@ def fit_effects(roles: Roles, cfg: EstimatorConfig, seed: int) -> Fitted:
     seed : int
         Everything random derives from it: the same table, config and seed give the same bits.
     """
-    seen = roles if FAMILIES[cfg.kind].uses_state else roles.forget_state()
-    residuals = residualise(seen, cfg.nuisance, seed)
+    family = FAMILIES[cfg.kind]
+    seen = roles if family.uses_state else roles.forget_state()
     if cfg.interval not in INTERVALS:
         raise AnalysisError(
             f"estimator.interval={cfg.interval}{nearest_name(cfg.interval, INTERVALS)}; allowed: "
             f"{', '.join(INTERVALS)}."
         )
-    return Fitted(fit_final(seen, residuals, cfg, seed), residuals)
+    first_stage = FirstStage(seen, cfg.nuisance, seed)
+    residuals = centre_treatment(seen, cfg.nuisance, seed) if family.holds_level else first_stage.residuals
+    return Fitted(fit_final(seen, residuals, cfg, seed), first_stage)
 
 
 def fit_final(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: int) -> Effects:

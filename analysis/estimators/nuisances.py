@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -62,7 +64,37 @@ def residualise(roles: Roles, cfg: NuisanceConfig, seed: int) -> Residuals:
     AnalysisError
         Unknown models, fewer than two folds, or a design mean that the table does not have.
     """
-    _check(roles, cfg)
+    check_nuisances(roles, cfg)
+    return _residualise(roles, cfg, seed)
+
+
+def centre_treatment(roles: Roles, cfg: NuisanceConfig, seed: int) -> Residuals:
+    """Return residuals for a family whose model holds the level: nothing is fitted that it would not look at.
+
+    Outcomes are less their mean over other folds. Z is as :func:`residualise` says where the table knows its mean,
+    and else less its mean over other folds, as the family then fits its own.
+    """
+    check_nuisances(roles, cfg)
+    known = roles.design_mean is not None or roles.randomised
+    light = dataclasses.replace(cfg, outcome="mean", treatment=cfg.treatment if known else "mean")
+    return _residualise(roles, light, seed)
+
+
+@dataclass(frozen=True)
+class FirstStage:
+    """Residuals that are made when they are first asked for."""
+
+    roles: Roles
+    cfg: NuisanceConfig
+    seed: int
+
+    @cached_property
+    def residuals(self) -> Residuals:
+        """See :func:`residualise`."""
+        return residualise(self.roles, self.cfg, self.seed)
+
+
+def _residualise(roles: Roles, cfg: NuisanceConfig, seed: int) -> Residuals:
     folds = assign_folds(roles.n_runs, cfg.n_folds, seed)
     covariates = np.hstack([roles.X, roles.W])
     outcomes_hat = _cross_fit_outcomes(covariates, roles.outcomes, folds, cfg.outcome, seed)
@@ -71,8 +103,7 @@ def residualise(roles: Roles, cfg: NuisanceConfig, seed: int) -> Residuals:
         Z_hat = roles.design_mean
     else:
         treatment = ("mean" if roles.randomised else "lightgbm") if cfg.treatment == "auto" else cfg.treatment
-        seen = covariates[:, :0] if treatment == "mean" else covariates
-        Z_hat = _cross_fit(seen, roles.Z, folds, treatment, seed + 1)
+        Z_hat = _cross_fit(covariates, roles.Z, folds, treatment, seed + 1)
     return Residuals(roles.outcomes - outcomes_hat, outcomes_hat, roles.Z - Z_hat, Z_hat, folds)
 
 
@@ -118,7 +149,7 @@ def _cross_fit(covariates: Floats, targets: Floats, folds: NDArray[np.int64], ki
     for fold in np.unique(folds):
         out, kept = folds == fold, folds != fold
         for j in range(targets.shape[1]):
-            if covariates.shape[1] == 0:
+            if covariates.shape[1] == 0 or kind == "mean":
                 predicted[out, j] = targets[kept, j].mean()
                 continue
             model = make_regressor(kind, seed * 1000 + j).fit(covariates[kept], targets[kept, j])
@@ -126,7 +157,8 @@ def _cross_fit(covariates: Floats, targets: Floats, folds: NDArray[np.int64], ki
     return predicted
 
 
-def _check(roles: Roles, cfg: NuisanceConfig) -> None:
+def check_nuisances(roles: Roles, cfg: NuisanceConfig) -> None:
+    """Refuse unknown models, a number of folds that cannot be, and a design's mean that the table lacks."""
     for key, value, allowed in (
         ("outcome", cfg.outcome, (*MODELS, "auto")),
         ("treatment", cfg.treatment, (*MODELS, "mean", "design", "auto")),

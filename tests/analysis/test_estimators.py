@@ -7,7 +7,8 @@ from analysis.estimators.effects import clip_to_psd
 from analysis.estimators.fit import FAMILIES, fit_effects
 from analysis.estimators.nuisances import assign_folds, residualise
 from analysis.roles import assign_roles
-from causalmix.config import EstimatorConfig, NuisanceConfig, OutcomeConfig
+from analysis.simulate import world as simulated_world
+from causalmix.config import DialsConfig, EstimatorConfig, NuisanceConfig, OutcomeConfig
 from causalmix.errors import AnalysisError
 from tests.analysis.synthetic import DOMAINS, FEATURES, World, make_frame, make_runs, make_world
 
@@ -267,3 +268,18 @@ def test_clipping_leaves_what_is_already_positive():
     assert np.allclose(clip_to_psd(matrix), matrix)
     clipped = clip_to_psd(np.array([[[1.0, 2.0], [2.0, 1.0]]]))
     assert np.linalg.eigvalsh(clipped).min() >= -1e-12
+
+
+@pytest.mark.parametrize("treatment", ["auto", "lightgbm"])
+def test_residuals_that_a_fit_does_not_need_are_made_when_they_are_asked_for(treatment, monkeypatch):
+    """The process holds the level: no model is fitted for it, and the residuals are the shared ones all the same."""
+    world = simulated_world.make_world(DialsConfig(n_runs=80, n_domains=3, knows_design=False), 0)
+    nuisance = NuisanceConfig(treatment=treatment)
+    cfg = EstimatorConfig(name="gp", kind="varying_coefficient_gp", per_outcome=False, nuisance=nuisance)
+    roles = assign_roles(simulated_world.draw_table(world, 0), "signal", cfg, OutcomeConfig())
+    with monkeypatch.context() as patch:
+        patch.setattr("analysis.estimators.nuisances.make_regressor", None)
+        fitted = fit_effects(roles, cfg, 0)
+    expected = residualise(roles, nuisance, 0)
+    for name in ("outcomes", "outcomes_hat", "Z", "Z_hat", "folds"):
+        assert np.array_equal(getattr(fitted.residuals, name), getattr(expected, name))

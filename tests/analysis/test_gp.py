@@ -5,8 +5,8 @@ import pytest
 
 from analysis.estimators.fit import fit_effects
 from analysis.estimators.gp import search
-from analysis.estimators.gp.evidence import cross_effects, fit_values, solve
-from analysis.estimators.gp.kernel import SMOOTHNESS, Kernel, Points
+from analysis.estimators.gp.evidence import cross_effects, solve
+from analysis.estimators.gp.kernel import Kernel, Points
 from analysis.estimators.gp.options import PRIOR_MORE, list_options, make_gram
 from analysis.estimators.gp.search import draw_steps, find_steps, list_parents
 from analysis.estimators.gp.steps import nest_steps, propose_steps, refine_steps
@@ -32,26 +32,6 @@ def fit_world(dials: DialsConfig, seed: int, **changes: object):
     cfg = EstimatorConfig(name="gp", kind="varying_coefficient_gp", per_outcome=False, **changes)
     roles = assign_roles(draw_table(world, seed), "signal", cfg, OutcomeConfig())
     return world, roles, fit_effects(roles, cfg, seed).effects
-
-
-@pytest.mark.parametrize("own", [False, True])
-@pytest.mark.parametrize("surface", [False, True])
-@pytest.mark.parametrize("smoothness", SMOOTHNESS)
-def test_the_gradient_of_the_evidence_is_its_derivative(own, surface, smoothness):
-    points, columns, y = make_points(own=own)
-    kernel = Kernel(columns, smoothness, surface)
-    values = kernel.start() + 0.3 * np.random.default_rng(1).normal(size=kernel.size)
-
-    def evidence(at):
-        return solve(kernel.covariance(at, points), y[:, None], y).log_evidence
-
-    def weigh(lower):
-        solved = solve(lower + np.tril(lower, -1).T, y[:, None], y)
-        return np.outer(solved.alpha[:, 0], solved.alpha[:, 0]) - solved.inverse
-
-    gradient = 0.5 * kernel.differentiate(values, kernel.measure(points), weigh)
-    numeric = [(evidence(values + 1e-5 * e) - evidence(values - 1e-5 * e)) / 2e-5 for e in np.eye(kernel.size)]
-    assert np.allclose(gradient, numeric, atol=1e-6)
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -119,6 +99,17 @@ def test_steps_are_scored_as_if_their_covariance_were_written_out():
     assert np.exp(options.log_prior).sum() == pytest.approx(1.0)
 
 
+def test_some_of_the_options_are_weighed_as_they_are_among_all():
+    _, _, _, options = make_options()
+    n = len(options.options)
+    kept = np.array([1, 3, 7, 40, n - 5, n - 1])
+    fewer, _ = options.take(kept)
+    assert [each.name for each in fewer.options] == [options.options[i].name for i in kept]
+    assert np.allclose(fewer.weigh((), 0.7), options.weigh((), 0.7)[kept])
+    assert np.allclose(fewer.weigh((1, 4), 0.7), options.weigh((3, n - 5), 0.7)[kept])
+    assert fewer.score((1, 4), 0.7) == pytest.approx(options.score((3, n - 5), 0.7))
+
+
 def test_steps_are_drawn_as_often_as_their_posterior_says(monkeypatch):
     """Three steps of three effects, at most two at a time: every pair of places is written out."""
     monkeypatch.setattr(search, "N_SPARE", 1)
@@ -148,16 +139,6 @@ def test_steps_are_drawn_as_often_as_their_posterior_says(monkeypatch):
     again = draw_steps(options, (0,), (variance,), 0)
     assert np.array_equal(again.mean, drawn.mean)
     assert np.array_equal(again.covariance, drawn.covariance)
-
-
-def test_hyper_parameters_find_the_noise():
-    points, columns, _ = make_points(n=200)
-    kernel = Kernel(columns, "matern32", False)
-    truth = kernel.start()
-    truth[4] = np.log(0.1)
-    rng = np.random.default_rng(0)
-    y = np.linalg.cholesky(kernel.covariance(truth, points)) @ rng.normal(size=200)
-    assert np.exp(fit_values(kernel, points, y, 60)[4]) == pytest.approx(0.1, rel=0.3)
 
 
 def test_a_jump_is_found_where_it_is_and_none_where_there_is_none():

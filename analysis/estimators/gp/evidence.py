@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.estimators.gp.climb import Evidence
 from analysis.estimators.gp.kernel import Kernel, Points
 
 Floats = NDArray[np.float64]
@@ -49,7 +50,7 @@ def fit_values(
     y : ndarray (n,)
         Outcome, mean 0 and variance 1.
     max_search : int
-        Steps of L-BFGS.
+        Steps of the search.
     extra : ndarray (n, n), optional
         A fixed covariance added to the kernel's, of steps already found.
     known : ndarray (size,), optional
@@ -61,31 +62,7 @@ def fit_values(
     -------
     ndarray (size,)
     """
-    from scipy.optimize import minimize
-
-    start, sd = kernel.start(), kernel.prior_sd()
-
-    distances = kernel.measure(points)
-
-    def cost(values: Floats) -> tuple[float, Floats]:
-        found: list[float] = []
-
-        def weigh(K: Floats) -> Floats:
-            inverse, alpha, log_evidence = _invert(K if extra is None else K + extra, y)
-            found.append(log_evidence)
-            return np.multiply.outer(alpha, alpha) - inverse
-
-        gradient = 0.5 * kernel.differentiate(values, distances, weigh)
-        strayed = (values - start) / sd
-        return -found[0] + 0.5 * float(strayed @ strayed), -gradient + strayed / sd
-
-    at = start if known is None else known
-    bounds = [(at[i], at[i]) if i in fixed else (centre - 5.0, centre + 5.0) for i, centre in enumerate(start)]
-    # Its tolerance is thousandths of a nat.
-    result = minimize(
-        cost, at, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": max_search, "ftol": 1e-6}
-    )
-    return np.asarray(result.x)
+    return Evidence(kernel, points, y).maximise(max_search, extra, known, fixed)
 
 
 def solve(K: Floats, outcomes: Floats, y: Floats) -> Solved:
@@ -93,15 +70,6 @@ def solve(K: Floats, outcomes: Floats, y: Floats) -> Solved:
     lower, _, log_evidence = _invert(K, y)
     inverse = lower + np.tril(lower, -1).T
     return Solved(inverse, inverse @ outcomes, log_evidence)
-
-
-def score(K: Floats, y: Floats) -> float:
-    """Return ``log N(y; 0, K)``, of K's own lower triangle."""
-    from scipy.linalg import lapack
-
-    factor, log_determinant = _factor(K)
-    alpha, _ = lapack.dpotrs(factor, y, lower=1)
-    return float(-0.5 * (y @ alpha + log_determinant + len(y) * np.log(2 * np.pi)))
 
 
 def _invert(K: Floats, y: Floats) -> tuple[Floats, Floats, float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Pair = tuple[Floats, Floats]
-Weigh = Callable[[Floats], Floats]
 
 SMOOTHNESS = ("matern32", "matern12", "matern52")
 _SQRT3, _SQRT5 = 3.0**0.5, 5.0**0.5
@@ -140,60 +140,69 @@ class Kernel:
         surface = _pair_distance(points.Z, rows, columns) if self.has_surface else None
         return Distances(n, np.add.reduce(own), own, linear, moved, surface)
 
-    def differentiate(self, values: Floats, distances: Distances, weigh: Weigh) -> Floats:
-        """Return ``sum(W * dK / d value)`` a value, for a callable ``K -> W``.
+    def differentiate(self, values: Floats, distances: Distances) -> tuple[Floats, Iterator[Floats]]:
+        """Return the covariance of every pair (m,), and its derivative in one value after another.
 
-        The derivative of a log marginal likelihood is half that sum with ``W = aa' - K^-1``, so W can only be
-        known once K is: it is asked for in between. Both are lower triangles; what is above is not looked at.
+        A derivative is made when it is asked for, and none need be: where the covariance alone decides that
+        other values are worse, it costs as much as that.
         """
-        n, f = distances.n, self.n_features
+        total, parts = self._sum(values, distances)
+        return total, self._derive(values, distances, parts)
+
+    def _derive(self, values: Floats, distances: Distances, parts: _Parts) -> Iterator[Floats]:
         s, lengths, lengths_g = self._read(values)
-        total, (close_g, near_g), parts, near_h = self._sum(values, distances)
-        pairs = np.tril_indices(n)
-        K = np.zeros((n, n))
-        K[pairs] = total
-        W = 2.0 * weigh(K)[pairs]  # every pair stands for two
-        on_diagonal = np.cumsum(np.arange(1, n + 1)) - 1
-        W[on_diagonal] /= 2.0
-        gradient = np.zeros(self.size)
-        gradient[0] = 2 * s[0] * float(W @ close_g)
-        gradient[4] = 2 * s[4] * float(W[on_diagonal].sum())
-        gradient[5 + f : 5 + 2 * f] = s[0] * (distances.g @ (W * near_g)) / lengths_g**2
-        for (close, near), moved, linear, own in zip(parts, distances.moved, distances.linear, distances.own):
-            weighted = W * moved
-            gradient[1] += 2 * s[1] * float(weighted.sum())
-            gradient[2] += 2 * s[2] * float(weighted @ linear)
-            gradient[3] += 2 * s[3] * float(weighted @ close)
-            gradient[5 : 5 + f] += s[3] * (own @ (weighted * near)) / lengths**2
+        yield 2 * s[0] * parts.level[0]
+        yield 2 * s[1] * _total(distances.moved)
+        yield 2 * s[2] * _total(moved * linear for moved, linear in zip(distances.moved, distances.linear))
+        yield 2 * s[3] * _total(moved * close for moved, (close, _) in zip(distances.moved, parts.effects))
+        noise = np.zeros_like(parts.level[0])
+        noise[distances.diagonal] = 2 * s[4]
+        yield noise
+        near = [moved * near for moved, (_, near) in zip(distances.moved, parts.effects)]
+        for j, length in enumerate(lengths):
+            yield s[3] / length**2 * _total(own[j] * each for own, each in zip(distances.own, near))
+        near_g = s[0] * parts.level[1]
+        for j, length in enumerate(lengths_g):
+            yield near_g * (distances.g[j] / length**2)
         if distances.surface is not None:
-            close, near = near_h
             scale = np.exp(2 * values[-2])
-            gradient[-2] = 2 * scale * float(W @ close)
-            gradient[-1] = scale * float((W * near) @ distances.surface) / np.exp(2 * values[-1])
-        return gradient
+            yield 2 * scale * parts.surface[0]
+            yield scale / np.exp(2 * values[-1]) * parts.surface[1] * distances.surface
 
     def _read(self, values: Floats) -> tuple[Floats, Floats, Floats]:
         """Return the five variances, and the lengthscales of theta (f,) and of g (f,)."""
         f = self.n_features
         return np.exp(2 * values[:5]), np.exp(values[5 : 5 + f]), np.exp(values[5 + f : 5 + 2 * f])
 
-    def _sum(self, values: Floats, distances: Distances) -> tuple[Floats, Pair, list[Pair], Pair]:
+    def _sum(self, values: Floats, distances: Distances) -> tuple[Floats, _Parts]:
         """Return the covariance of every pair (m,), and the Matern parts that it is made of."""
         s, lengths, lengths_g = self._read(values)
-        near_g = _matern_pair(lengths_g**-2 @ distances.g, self.smoothness)
-        total = s[0] * near_g[0]
-        total[np.cumsum(np.arange(1, distances.n + 1)) - 1] += s[4]
-        parts = []
+        level = _matern_pair(lengths_g**-2 @ distances.g, self.smoothness)
+        total = s[0] * level[0]
+        total[distances.diagonal] += s[4]
+        effects = []
         for moved, linear, own in zip(distances.moved, distances.linear, distances.own):
             pair = _matern_pair(lengths**-2 @ own, self.smoothness)
-            total += moved * (s[1] + s[2] * linear + s[3] * pair[0])
-            parts.append(pair)
-        none = np.empty(0)
-        surface = (none, none)
+            effect = s[2] * linear
+            effect += s[1]
+            effect += s[3] * pair[0]
+            effect *= moved
+            total += effect
+            effects.append(pair)
+        surface = (np.empty(0), np.empty(0))
         if distances.surface is not None:
             surface = _matern_pair(distances.surface / np.exp(2 * values[-1]), "matern32")
             total += np.exp(2 * values[-2]) * surface[0]
-        return total, near_g, parts, surface
+        return total, _Parts(level, effects, surface)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Matern functions of all pairs, with their slopes: of g, of the effects, and of h."""
+
+    level: Pair
+    effects: list[Pair]
+    surface: Pair
 
 
 @dataclass(frozen=True)
@@ -220,6 +229,15 @@ class Distances:
     moved: list[Floats]
     surface: Floats | None
 
+    @property
+    def diagonal(self) -> Indices:
+        """Return where runs stand with themselves (n,)."""
+        return np.cumsum(np.arange(1, self.n + 1)) - 1
+
+
+def _total(parts: Iterable[Floats]) -> Floats:
+    return functools.reduce(np.add, parts)
+
 
 def _pair_distance(a: Floats, rows: Indices, columns: Indices) -> Floats:
     """Return squared Euclidean distances of pairs (m,) without the cancellation of expanding the square."""
@@ -244,13 +262,20 @@ def _matern(squares: Floats, smoothness: str) -> Floats:
 def _matern_pair(squares: Floats, smoothness: str) -> Pair:
     """Return M, and dM / d log lengthscale per unit of a feature's squared distance."""
     distance = np.sqrt(squares)
-    if smoothness == "matern52":
-        distance *= _SQRT5
-        decay = np.exp(-distance)
-        return (1.0 + distance + (5.0 / 3.0) * squares) * decay, (5.0 / 3.0) * (1.0 + distance) * decay
+    # In place: what is new in memory costs as much as what is done with it.
+    distance *= {"matern12": 1.0, "matern32": _SQRT3, "matern52": _SQRT5}[smoothness]
+    decay = np.negative(distance)
+    np.exp(decay, out=decay)
     if smoothness == "matern12":
-        close = np.exp(-distance)
-        return close, close / np.maximum(distance, 1e-12)
-    distance *= _SQRT3
-    decay = np.exp(-distance)
-    return decay + distance * decay, 3.0 * decay
+        return decay, decay / np.maximum(distance, 1e-12)
+    distance += 1.0
+    if smoothness == "matern32":
+        distance *= decay
+        decay *= 3.0
+        return distance, decay
+    close = (5.0 / 3.0) * squares
+    close += distance
+    close *= decay
+    distance *= decay
+    distance *= 5.0 / 3.0
+    return close, distance

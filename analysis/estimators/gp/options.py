@@ -30,22 +30,32 @@ class Gram:
         Regressors of the coefficients, and ``K^-1 F``.
     vector : ndarray (m,), outcomes : ndarray (m, A)
         ``F' K^-1 y`` of the weighted mean outcome, and of every outcome.
+    is_small : bool
+        Whether products of all coefficients are made once and kept.
     """
 
     F: Floats
     half: Floats
     vector: Floats
     outcomes: Floats
-    matrix: Floats | None = None
+    is_small: bool = False
 
     def take(self, rows: Indices) -> Gram:
         """Keep some coefficients, few enough to hold ``F' K^-1 F`` of all of them (m, m)."""
-        F, half = self.F[:, rows], self.half[:, rows]
-        return Gram(F, half, self.vector[rows], self.outcomes[rows], F.T @ half)
+        return Gram(self.F[:, rows], self.half[:, rows], self.vector[rows], self.outcomes[rows], is_small=True)
+
+    @cached_property
+    def matrix(self) -> Floats:
+        """Return ``F' K^-1 F`` (m, m)."""
+        return np.asarray(self.F.T @ self.half)
 
     def cross(self, rows: Indices) -> Floats:
         """Return ``F' K^-1 F`` of some coefficients with all (r, m)."""
-        return np.asarray(self.F[:, rows].T @ self.half) if self.matrix is None else self.matrix[rows]
+        return self.matrix[rows] if self.is_small else np.asarray(self.F[:, rows].T @ self.half)
+
+    def block(self, rows: Indices) -> Floats:
+        """Return ``F' K^-1 F`` of some coefficients (r, r)."""
+        return np.asarray(self.F[:, rows].T @ self.half[:, rows])
 
     def blocks(self, rows: Indices) -> Floats:
         """Return ``F' K^-1 F`` (b, q, q) of groups of coefficients (b, q)."""
@@ -67,13 +77,21 @@ class Options:
 
     gram: Gram
     options: tuple[Option, ...]
+    parent: tuple[Options, Indices] | None = None  # those that these were taken from, and which
 
     @cached_property
     def groups(self) -> list[tuple[Indices, Floats]]:
         """Return rows (m, q) and their Gram matrices (m, q, q) by size."""
         sizes = dict.fromkeys(len(option.rows) for option in self.options)
         every = [np.stack([option.rows for option in self.options if len(option.rows) == size]) for size in sizes]
-        return [(rows, self.gram.blocks(rows)) for rows in every]
+        if self.parent is None:
+            return [(rows, self.gram.blocks(rows)) for rows in every]
+        whole, kept = self.parent
+        start, held = 0, {}
+        for rows, matrices in whole.groups:
+            held[rows.shape[1]] = matrices[kept[(kept >= start) & (kept < start + len(rows))] - start]
+            start += len(rows)
+        return [(rows, held[rows.shape[1]]) for rows in every]
 
     @cached_property
     def log_prior(self) -> Floats:
@@ -99,11 +117,13 @@ class Options:
 
     def weigh(self, chosen: Sequence[int], variance: float) -> Floats:
         """Return the log Bayes factor of every option in addition to a set."""
+        from scipy.linalg import lapack
+
         rows, u, W = self.gather(chosen), self.gram.vector, None
         if len(rows):
             cross = self.gram.cross(rows)
             lower = np.linalg.cholesky(np.eye(len(rows)) / variance + cross[:, rows])
-            solved = np.linalg.solve(lower, np.column_stack([cross, u[rows]]))
+            solved, _ = lapack.dtrtrs(lower, np.column_stack([cross, u[rows]]), lower=1)
             W, u = solved[:, :-1], u - solved[:, :-1].T @ solved[:, -1]
         factors = []
         for places, own in self.groups:
@@ -119,7 +139,7 @@ class Options:
         rows = self.gather(chosen)
         if not len(rows):
             return 0.0
-        M = np.eye(len(rows)) + variance * self.gram.cross(rows)[:, rows]
+        M = np.eye(len(rows)) + variance * self.gram.block(rows)
         return float(_log_factors(M[None], self.gram.vector[rows][None], variance)[0])
 
     def weigh_place(self, rest: Sequence[int], n_places: int, variance: float) -> Floats:
@@ -132,13 +152,14 @@ class Options:
         union = np.unique(self.gather(kept))
         options = [self.options[i] for i in kept]
         moved = [Option(each.name, np.searchsorted(union, each.rows), each.log_prior) for each in options]
-        return Options(self.gram.take(union), tuple(moved)), union
+        return Options(self.gram.take(union), tuple(moved), (self, kept)), union
 
 
 def make_gram(expanded: Floats, solved: Solved, y: Floats) -> Gram:
     """Project the expanded steps (n, C, q) on a solved process; ``y`` (n,) is the weighted mean outcome."""
-    F = expanded.reshape(len(expanded), -1)
-    half = solved.inverse @ F
+    # Coefficients stand together in memory: options gather theirs.
+    F = np.asfortranarray(expanded.reshape(len(expanded), -1))
+    half = (F.T @ solved.inverse).T
     return Gram(F, half, half.T @ y, F.T @ solved.alpha)
 
 

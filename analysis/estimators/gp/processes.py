@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.estimators.gp.climb import Evidence
 from analysis.estimators.gp.common import Common
-from analysis.estimators.gp.evidence import Solved, fit_values, score, solve
+from analysis.estimators.gp.evidence import Solved, solve
 from analysis.estimators.gp.kernel import Kernel, Points
 from analysis.estimators.gp.options import Chosen, Name, Options, list_options, make_gram
 from analysis.estimators.gp.search import StepPosterior, draw_steps, find_steps, list_parents, no_steps
@@ -134,13 +135,14 @@ class _Search:
 
     def __init__(self, kernel: Kernel, runs: Runs, cfg: EstimatorConfig):
         self.kernel, self.runs, self.cfg = kernel, runs, cfg
-        self.points, self.y = runs.points.take(runs.searched), runs.y[runs.searched]
+        self.points = runs.points.take(runs.searched)
+        self.evidence = Evidence(kernel, self.points, runs.y[runs.searched])
         self.common = runs.common.covariance()
 
     def fit(self, start: Floats | None = None, extra: Floats | None = None, fixed: tuple[int, ...] = ()) -> Floats:
         """Return hyper-parameters, found from others by fewer steps."""
         most = self.cfg.max_search if start is None else min(self.cfg.max_search, N_REFITTED)
-        return fit_values(self.kernel, self.points, self.y, most, self._add_common(extra), start, fixed)
+        return self.evidence.maximise(most, self._add_common(extra), start, fixed)
 
     def follow(self, values: Floats, guess: _Guess, sizes: list[float], fixed: tuple[int, ...] = ()) -> _Track:
         """Alternate between the steps and the hyper-parameters that suit each other until the steps stay."""
@@ -180,7 +182,7 @@ class _Search:
 
     def _cover(self, steps: Steps, options: Options, found: Chosen, size: float) -> _Guess:
         """Return what some steps add to the covariance; around the first ones found, more are proposed."""
-        F = steps.expand(self.points.X, self.points.R).reshape(len(self.y), -1)[:, options.gather(found)]
+        F = steps.expand(self.points.X, self.points.R).reshape(len(self.points.X), -1)[:, options.gather(found)]
         if len(steps.features) == steps.n_simple:
             X, every = self.runs.points.X, sorted({step for step, _ in options.name(found)})
             steps = nest_steps(X, refine_steps(X, steps, every), list_parents(options, found))
@@ -188,15 +190,12 @@ class _Search:
 
     def _weigh(self, values: Floats, extra: Floats | None, fixed: tuple[int, ...]) -> float:
         """Return the log evidence, averaged over the size of the line or curve where there is one."""
-        part = LINEAR_PART if SMOOTH_PART in fixed else SMOOTH_PART
-        tried, weights = [values], np.zeros(1)
-        if part not in fixed:
-            sizes = self.kernel.start()[part] + self.kernel.prior_sd()[part] * SIZES
-            tried = [np.concatenate([values[:part], [size], values[part + 1 :]]) for size in sizes]
-            weights = -0.5 * SIZES**2 - np.logaddexp.reduce(-0.5 * SIZES**2)
-        K = [self.kernel.covariance(at, self.points) for at in tried]
-        more = self._add_common(extra)
-        return float(np.logaddexp.reduce(weights + [score(each + more, self.y) for each in K]))
+        part, more = LINEAR_PART if SMOOTH_PART in fixed else SMOOTH_PART, self._add_common(extra)
+        if part in fixed:
+            return self.evidence.score(values, more)
+        sizes = self.kernel.start()[part] + self.kernel.prior_sd()[part] * SIZES
+        logs = self.evidence.score_scales(values, part, sizes, more) - 0.5 * SIZES**2
+        return float(np.logaddexp.reduce(logs) - np.logaddexp.reduce(-0.5 * SIZES**2))
 
     def _add_common(self, extra: Floats | None) -> Floats:
         """Return the covariance of the searched runs that does not depend on hyper-parameters."""

@@ -106,10 +106,13 @@ def draw_steps(options: Options, start: Chosen, variances: Sequence[float], seed
     rng, n_places = np.random.default_rng([seed, 43]), len(start) + N_SPARE
     places = [*np.searchsorted(kept, np.sort(np.array(start, dtype=np.int64))).tolist(), *([-1] * N_SPARE)]
     known: dict[tuple[Chosen, float], Floats] = {}
+    scores: dict[Chosen, Floats] = {}
     visits: dict[tuple[Chosen, float], int] = {}
     for sweep in range(N_SWEEPS):
         held = tuple(sorted(i for i in places if i >= 0))
-        variance = variances[_draw(np.array([fewer.score(held, v) for v in variances]), rng)]
+        if held not in scores:
+            scores[held] = np.array([fewer.score(held, v) for v in variances])
+        variance = variances[_draw(scores[held], rng)]
         for place in range(n_places):
             rest = tuple(sorted(i for other, i in enumerate(places) if other != place and i >= 0))
             if (rest, variance) not in known:
@@ -146,7 +149,7 @@ def _average(options: Options, labels: Indices, visits: dict[tuple[Chosen, float
     weights: dict[tuple[Name, ...], float] = {}
     for (chosen, variance), count in visits.items():
         rows = options.gather(chosen)
-        own = np.linalg.inv(np.eye(len(rows)) / variance + gram.cross(rows)[:, rows])
+        own = np.linalg.inv(np.eye(len(rows)) / variance + gram.block(rows))
         # Two options of one set may share a coefficient: theirs add up.
         place = (np.searchsorted(union, rows)[None, :] == np.arange(len(union))[:, None]).astype(np.float64)
         covariance += count / total * (place @ own @ place.T)
