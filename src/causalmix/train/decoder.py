@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from causalmix.train.attention import Layout, attend
 from causalmix.train.branches import Branches, attend_branches
 from causalmix.train.kernels import Gate, RootMeanSquareNorm, Rotation, swap_halves
+from causalmix.train.layer import Closing, Opening, is_written_out
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -115,6 +116,12 @@ def mix_tokens(
 ) -> torch.Tensor:
     """Run a layer's attention, up to its output projection; shape (n_tokens or n_asked, heads * size)."""
     attention = layer.self_attn
+    if is_written_out(layer, rows):
+        opening = layer.input_layernorm
+        maps = (attention.q_proj, attention.k_proj, attention.v_proj)
+        weights = (opening.weight, *(part for each in maps for part in (each.weight, each.bias)))
+        parts = Opening.apply(rows, *angles, asked, opening.variance_epsilon, *weights)  # type: ignore[no-untyped-call]
+        return attend_rows(*parts, layout, attention.scaling)
     inputs = norm(layer.input_layernorm, rows)
     asking = inputs if asked is None else inputs.index_select(0, asked)
     turned = angles if asked is None else (angles[0].index_select(0, asked), angles[1].index_select(0, asked))
@@ -124,13 +131,23 @@ def mix_tokens(
     if hasattr(attention, "q_norm"):  # Qwen3
         query, key = norm(attention.q_norm, query), norm(attention.k_norm, key)
     query, key = rotate(query, turned).to(value.dtype), rotate(key, angles).to(value.dtype)
-    if isinstance(layout, Branches):
-        return attend_branches(query, key, value, layout, attention.scaling)
-    return attend(query, key, value, layout, attention.scaling)
+    return attend_rows(query, key, value, layout, attention.scaling)
+
+
+def attend_rows(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout | Branches, scale: float
+) -> torch.Tensor:
+    """Attend in the way that a layout is for; shape (n_queries, heads * size)."""
+    return (attend_branches if isinstance(layout, Branches) else attend)(query, key, value, layout, scale)
 
 
 def finish_layer(layer: Any, rows: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
     """Add what attention found, then what the feed-forward part makes of it."""
+    if is_written_out(layer, rows):
+        closing, mlp = layer.post_attention_layernorm, layer.mlp
+        maps = (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+        weights = (layer.self_attn.o_proj.weight, closing.weight, *(each.weight for each in maps))
+        return torch.as_tensor(Closing.apply(rows, mixed, closing.variance_epsilon, *weights))  # type: ignore[no-untyped-call]
     rows = rows + layer.self_attn.o_proj(mixed)
     inputs = norm(layer.post_attention_layernorm, rows)
     gate, up = layer.mlp.gate_proj(inputs), layer.mlp.up_proj(inputs)
