@@ -135,6 +135,7 @@ def train(
             dtype=torch.float32 if engine.is_half else None,
         )
     parts = shard_model(model, ranks, engine.device, is_half=engine.is_half)
+    engine = engine.suit(parts)
 
     # -- optimiser, and what an interrupted training left
     parameters = {name: p for name, p in parts.named_parameters() if p.requires_grad}

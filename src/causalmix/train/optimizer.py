@@ -79,7 +79,9 @@ class EndToEnd:
         gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
         self.gradient = self.row.join(gradients)
         norm = torch.linalg.vector_norm(self.gradient)
-        self.gradient *= (self.limit / (norm + 1e-6)).clamp_(max=1.0)
+        factor = self.limit / (norm.item() + 1e-6)
+        if not factor >= 1.0:  # one that is no number shows in the gradient too
+            self.gradient *= factor
         return norm
 
     def step(self, lr: float) -> None:

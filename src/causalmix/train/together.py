@@ -88,6 +88,7 @@ class Group:
             return
         check_one(seats)
         self.stack = Stack([seat.model for seat in seats], engine.device)
+        self.engine = engine.suit(self.stack.model)
         self.reader = BatchReader(seats[0].training.store, seats[0].cfg.max_length)
         for at, seat in enumerate(seats):
             try:
