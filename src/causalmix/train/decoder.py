@@ -87,11 +87,8 @@ def run_decoder(
     decoder = model.get_decoder()
     mix, finish = choose_parts(how)
     *layers, last = decoder.layers
-    is_of_one = type(decoder.embed_tokens) is torch.nn.Embedding  # not a stack of several models
-    if how.written_out and is_of_one and layers and not torch.is_grad_enabled():
-        # Tokens come again and again: what the first layer makes of each before its place counts is made once.
-        distinct, spread = torch.unique(flat.input_ids, return_inverse=True)
-        once = decoder.embed_tokens(distinct)
+    if how.written_out and layers and isinstance(layout, Branches) and layout.distinct is not None:
+        once, spread = decoder.embed_tokens(layout.distinct), layout.spread
         angles: Any = find_turns(model, once, flat.position_ids, layout.longest)
         rows = finish(layers[0], once.index_select(0, spread), mix(layers[0], once, angles, layout, None, spread))
         layers = layers[1:]
@@ -185,14 +182,17 @@ def mix_written_out(
 ) -> torch.Tensor:
     """Do the same as :func:`mix_tokens`; rows of distinct tokens where ``spread`` says which token is which."""
     reading = Reading(turns, layer.input_layernorm.variance_epsilon, spread, asked)
-    return attend_rows(*open_layer(layer, rows, reading), layout, layer.self_attn.scaling)
+    query, key, value = open_layer(layer, rows, reading)
+    return attend_rows(query, key, value, layout, layer.self_attn.scaling)
 
 
 def attend_rows(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout | Branches, scale: float
 ) -> torch.Tensor:
     """Attend in the way that a layout is for; shape (n_queries, heads * size)."""
-    return (attend_branches if isinstance(layout, Branches) else attend)(query, key, value, layout, scale)
+    if isinstance(layout, Branches):
+        return attend_branches(query, key, value, layout, scale)
+    return attend(query, key, value, layout, scale)
 
 
 def finish_layer(layer: Any, rows: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:

@@ -78,10 +78,9 @@ class Product:
 
     def turn(self, rows: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
         """Turn queries and keys in place; shape (n, heads, size)."""
-        heads = rows.unflatten(1, (-1, self.width))
-        pairs = torch.view_as_complex(heads.unflatten(2, (-1, 2)))
+        pairs = torch.view_as_complex(rows.view(len(rows), -1, self.width // 2, 2))
         pairs[:, : self.n_turned].mul_(turns[:, None])
-        return heads
+        return rows.view(len(rows), -1, self.width)
 
 
 @lru_cache(maxsize=64)
@@ -150,7 +149,7 @@ class Opening(torch.autograd.Function):
                 rows = rows.index_select(0, reading.spread)
             heads = product.turn(rows, product.turns)
             kept += [joined, read]
-            made += heads.split([size // product.width for size in product.sizes], dim=1)
+            made += torch.split(heads, [size // product.width for size in product.sizes], dim=1)
         ctx.products = products
         ctx.save_for_backward(unit, inverse, of_norm, *kept)
         return tuple(made)
@@ -167,8 +166,8 @@ class Opening(torch.autograd.Function):
             grad = torch.cat(grads[product.which], dim=1).flatten(1)
             product.turn(grad, product.turns.conj().resolve_conj())
             back = product.order()[1]
-            of_weights += learn(grad, read, joined).index_select(-2, back).split(product.sizes, dim=-2)
-            of_biases += add_up(grad, joined).index_select(-1, back).split(product.sizes, dim=-1)
+            of_weights += torch.split(learn(grad, read, joined).index_select(-2, back), product.sizes, dim=-2)
+            of_biases += torch.split(add_up(grad, joined).index_select(-1, back), product.sizes, dim=-1)
             if product.asked is None:
                 of_inputs = pull(grad, joined, of_inputs)
             else:

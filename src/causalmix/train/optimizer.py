@@ -78,7 +78,7 @@ class EndToEnd:
         """Scale the gradient down to its limit; return its length before."""
         gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
         self.gradient = self.row.join(gradients)
-        norm = torch.linalg.vector_norm(self.gradient)
+        norm: torch.Tensor = torch.linalg.vector_norm(self.gradient)
         factor = self.limit / (norm.item() + 1e-6)
         if not factor >= 1.0:  # one that is no number shows in the gradient too
             self.gradient *= factor
