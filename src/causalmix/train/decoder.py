@@ -181,7 +181,7 @@ def mix_written_out(
     spread: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Do the same as :func:`mix_tokens`; rows of distinct tokens where ``spread`` says which token is which."""
-    reading = Reading(turns, layer.input_layernorm.variance_epsilon, spread, asked)
+    reading = Reading(turns, layer.input_layernorm.variance_epsilon, spread, asked, torch.is_grad_enabled())
     query, key, value = open_layer(layer, rows, reading)
     return attend_rows(query, key, value, layout, layer.self_attn.scaling)
 

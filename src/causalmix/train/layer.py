@@ -37,12 +37,15 @@ class Reading:
         counts is the same wherever it stands. For evaluation: it has no gradient.
     asked : Tensor of int64 or None
         The tokens that queries are asked of, rising; None for all.
+    learns : bool
+        Whether gradients follow; where none do, a norm's weight goes into the matrices that read it.
     """
 
     turns: torch.Tensor
     epsilon: float
     spread: torch.Tensor | None = None
     asked: torch.Tensor | None = None
+    learns: bool = True
 
     def list_products(self, weights: Sequence[torch.Tensor]) -> list[Product]:
         """Say which of queries, keys and values are made in one product, and of which tokens."""
@@ -137,12 +140,13 @@ class Opening(torch.autograd.Function):
     ) -> tuple[torch.Tensor, ...]:
         """Return queries, keys and values, see :func:`open_layer`."""
         unit, inverse = normalise(rows, reading.epsilon)
-        inputs = scale(unit, of_norm)
+        inputs = scale(unit, of_norm) if reading.learns else unit
         made: list[torch.Tensor] = []
         kept: list[torch.Tensor] = []
         products = reading.list_products(maps[:3])
         for product in products:
             joined, bias = join_maps(maps, product)
+            joined = joined if reading.learns else fold(joined, of_norm)
             read = inputs if product.asked is None else inputs.index_select(0, product.asked)
             rows = multiply(read, joined, bias)
             if reading.spread is not None and product.asked is None:
@@ -188,10 +192,11 @@ class Closing(torch.autograd.Function):
         out, of_norm, gating, rising, falling = weights
         rows = multiply(mixed, out, residual=rows)
         unit, inverse = normalise(rows, epsilon)
+        if not learns:
+            gate, up = multiply(unit, fold(gating, of_norm)), multiply(unit, fold(rising, of_norm))
+            return multiply(silu(gate).mul_(up), falling, residual=rows)
         inputs = scale(unit, of_norm)
         gate, up = multiply(inputs, gating), multiply(inputs, rising)
-        if not learns:
-            return multiply(silu(gate).mul_(up), falling, residual=rows)
         opened = torch.sigmoid(gate)
         gate.mul_(opened)
         gated = gate * up
@@ -250,6 +255,11 @@ def scale(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     if weight.ndim == 1:
         return rows * weight
     return (rows.view(len(weight), -1, rows.shape[-1]) * weight[:, None]).view_as(rows)
+
+
+def fold(weight: torch.Tensor, of_norm: torch.Tensor) -> torch.Tensor:
+    """Put a norm's weight into a matrix that reads it."""
+    return weight * of_norm.unsqueeze(-2)
 
 
 def join_maps(maps: Sequence[torch.Tensor], product: Product) -> tuple[torch.Tensor, torch.Tensor]:
