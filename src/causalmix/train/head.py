@@ -40,7 +40,7 @@ def sum_cross_entropy(head: Any, states: torch.Tensor, targets: torch.Tensor, bu
         logits = head(states)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         return cross_entropy(logits, targets, reduction="sum")
-    return torch.as_tensor(ChunkedCrossEntropy.apply(states, head.weight, targets, n_rows))
+    return torch.as_tensor(ChunkedCrossEntropy.apply(states, head.weight, targets, n_rows))  # type: ignore[no-untyped-call]
 
 
 def rows_at_once(vocab_size: int, budget_mib: int) -> int:
