@@ -12,11 +12,9 @@ Last, runs of the demo's proxy from start to record: the share of them that eval
 from __future__ import annotations
 
 import argparse
-import cProfile
 import json
 import os
 import platform
-import pstats
 import sys
 import tempfile
 import time
@@ -162,9 +160,11 @@ def time_arms(
 
 def measure_work(lm: LikelihoodLM, requests: list[Any]) -> dict[str, float]:
     """Count tokens, and find the shares of matrix products and attention in the time of one more model."""
-    profile = cProfile.Profile(time.process_time)
-    profile.runcall(lm.loglikelihood, requests)
-    spent = {name: own for (_, _, name), (_, _, own, _, _) in pstats.Stats(profile).stats.items()}  # type: ignore[attr-defined]
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        lm.loglikelihood(requests)
+    spent = {event.key: event.self_cpu_time_total for event in seen.key_averages()}
     ((layouts, _),) = lm._layouts.values()
     encoded = [lm.encode_request(*request.args) for request in requests]
     return {
@@ -172,8 +172,11 @@ def measure_work(lm: LikelihoodLM, requests: list[Any]) -> dict[str, float]:
         "tokens_read": sum(len(layout.nodes.input_ids) for layout in layouts),
         "tokens_asked": sum(len(layout.nodes.where) for layout in layouts),
         **{
-            part: sum(own for name, own in spent.items() if call in name) / sum(spent.values())
-            for part, call in {"products": "_nn.linear", "attention": "_nn.scaled_dot_product_attention"}.items()
+            part: sum(own for name, own in spent.items() if name.startswith(calls)) / sum(spent.values())
+            for part, calls in {
+                "products": ("aten::mm", "aten::addmm"),
+                "attention": ("aten::_scaled_dot_product",),
+            }.items()
         },
     }
 

@@ -43,15 +43,22 @@ def test_a_frozen_head_and_autocast() -> None:
     torch.testing.assert_close(found, right, rtol=0.02, atol=0.02)
 
 
-def test_the_budget_says_how_many_labels_go_at_once() -> None:
+def test_the_budget_says_how_many_labels_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows_at_once(151_936, 2048) == 2048 * 2**20 // (BYTES_A_LOGIT * 151_936) == 883
     assert rows_at_once(2**30, 1) == 1
     head = torch.nn.Linear(HIDDEN, 70_000, bias=False)
     states = torch.randn(9, HIDDEN, requires_grad=True)
     targets = torch.arange(9)
-    names = [sum_cross_entropy(head, states, targets, budget).grad_fn.name() for budget in (2, 512)]  # type: ignore[union-attr]
-    assert names[0].startswith("ChunkedCrossEntropy")
-    assert names[1].startswith("NllLoss")
+    assert sum_cross_entropy(head, states, targets, 2).grad_fn.name().startswith("ChunkedCrossEntropy")  # type: ignore[union-attr]
+    at_once: list[int] = []
+    monkeypatch.setattr(ChunkedCrossEntropy, "apply", lambda *given: at_once.append(given[3]) or torch.zeros(()))
+    for budget in (2, 512):
+        sum_cross_entropy(head, states, targets, budget)
+    assert at_once == [rows_at_once(70_000, 2), rows_at_once(70_000, 512)]
+    assert at_once[0] < 9 < at_once[1]
+    with torch.no_grad():  # no gradient to make: whole where it fits
+        assert sum_cross_entropy(head, states, targets, 512) > 0
+    assert len(at_once) == 2
 
 
 def test_a_head_with_a_bias_is_never_chunked() -> None:

@@ -16,8 +16,9 @@ from causalmix.errors import TrainError
 from causalmix.train.checkpoint import load_checkpoint
 from causalmix.train.checks import check_documents, check_domains
 from causalmix.train.ledger import Entry, Ledger
-from causalmix.train.loop import make_optimizer, train
+from causalmix.train.loop import train
 from causalmix.train.lora import add_lora, merge_lora
+from causalmix.train.row_optimizer import make_adamw
 from causalmix.train.schedule import learning_rate, plan_steps
 from causalmix.train.tokens import TokenStore
 from tests.train.stores import VOCAB, make_config, make_model, make_store
@@ -156,7 +157,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(
 def test_an_unfinished_write_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / ".writing-0").mkdir()
     parameters = dict(make_model().named_parameters())
-    assert load_checkpoint(tmp_path, parameters, make_optimizer(parameters, make_config()), "x") is None
+    assert load_checkpoint(tmp_path, parameters, make_adamw(parameters, make_config()), "x") is None
     run(make_config(checkpoint_every=2), checkpoint_dir=tmp_path)
     assert [path.name[:5] for path in tmp_path.iterdir()] == ["step-"]
 

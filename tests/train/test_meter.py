@@ -16,13 +16,14 @@ from transformers import PreTrainedModel
 
 from causalmix.config import LoraConfig, ModelConfig
 from causalmix.errors import TrainError
-from causalmix.train import loop, meter
+from causalmix.train import meter
 from causalmix.train.device import keep_compiled, measure_peak
 from causalmix.train.feed import Feed
 from causalmix.train.loop import train
 from causalmix.train.memory import describe_settings
 from causalmix.train.meter import Meter, Work
 from causalmix.train.model import build_model
+from causalmix.train.optimizer import EndToEnd
 from tests.train.stores import make_config, make_model, make_store
 
 torch.set_num_threads(1)
@@ -104,7 +105,7 @@ def test_out_of_memory_names_the_settings_that_help(monkeypatch: pytest.MonkeyPa
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(loop, "clip_grad_norm_", fail)
+    monkeypatch.setattr(EndToEnd, "clip", fail)
     with pytest.raises(
         TrainError,
         match=r"Out of memory in step 1 with 4 rows of 48 tokens a pass\. .*train\.rows_per_pass=2 .*"
@@ -124,7 +125,7 @@ def test_another_runtime_error_stays_what_it_is(monkeypatch: pytest.MonkeyPatch)
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(loop, "clip_grad_norm_", fail)
+    monkeypatch.setattr(EndToEnd, "clip", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         train(make_model(), STORE, IDS, make_config(), seed=0)
 

@@ -145,7 +145,7 @@ def test_what_is_filled_up_changes_nothing(passes: list[list[list[int]]]) -> Non
         assert (side.n_tokens[run], side.n_targets[run]) == (batch.n_tokens, batch.n_targets)
         assert losses[run].item() == pytest.approx(alone.item(), rel=1e-12)
         expected = dict(models[run].named_parameters())
-        for name, gradient in stack.name(gradients[run]):
+        for name, gradient in stack.row.name(gradients[run]):
             assert torch.allclose(gradient, expected[name].grad, rtol=1e-9, atol=1e-11), name
 
 

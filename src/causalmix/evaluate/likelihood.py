@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from causalmix.errors import EvaluateError
 from causalmix.evaluate.prefixes import Nodes, grow_tree, lay_out_tree, sort_sequences
 from causalmix.train.branches import Branches
-from causalmix.train.decoder import run_decoder
+from causalmix.train.decoder import Decoding, run_decoder, settle
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 LOGITS_AT_ONCE = 2**26  # elements: a quarter of a gigabyte in float32
+LOGITS_IN_CACHE = 2**18  # a megabyte, which stays beside a core
 KEPT = 4  # sets of requests that stay laid out
 Encoded = tuple[tuple[str, str], list[int], list[int]]  # texts, context ids, continuation ids
 Asked = list[tuple[int, list[int]]]  # what is asked of a sequence: requests, and the tokens that each wants scored last
@@ -164,19 +165,21 @@ class LikelihoodLM(TemplateLM):  # type: ignore[misc]
     def _run(self, layouts: list[Layout], n_requests: int) -> list[tuple[float, bool]]:
         assert self.model is not None, "set model first"
         head = self.model.get_output_embeddings()
-        chunk = max(1, LOGITS_AT_ONCE // head.weight.shape[0])
+        n_logits = min(LOGITS_AT_ONCE, LOGITS_IN_CACHE) if self.model.device.type == "cpu" else LOGITS_AT_ONCE
+        chunk = max(1, n_logits // head.weight.shape[0])
         scores, misses = [], []
+        how = settle(self.model, Decoding())
         for layout in layouts:
-            states = run_decoder(self.model, layout.nodes, layout.branches)
+            states = run_decoder(self.model, layout.nodes, layout.branches, how)
             for start in range(0, len(states), chunk):
                 logits = head(states[start : start + chunk]).float()
                 part = slice(*np.searchsorted(layout.rows, [start, start + chunk]))
                 places, targets = layout.places[part] - start, layout.targets[part]
-                misses.append(find_largest(logits)[places] != targets)
+                tokens = find_largest(logits)
+                misses.append(tokens[places] != targets)
+                logits.sub_(logits.gather(1, tokens[:, None]))
                 chosen = logits[places, targets]
-                largest = logits.amax(dim=1, keepdim=True)
-                norms = logits.sub_(largest).exp_().sum(dim=1).log_() + largest[:, 0]
-                scores.append(chosen - norms[places])
+                scores.append(chosen - logits.exp_().sum(dim=1).log_()[places])
         owners = np.concatenate([layout.owners for layout in layouts])
         sums = np.bincount(owners, torch.cat(scores).double().cpu().numpy(), n_requests)
         missed = np.bincount(owners, torch.cat(misses).cpu().numpy(), n_requests)

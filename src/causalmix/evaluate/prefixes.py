@@ -97,4 +97,5 @@ def lay_out_tree(tree: Tree, where: Integers, device: torch.device) -> tuple[Nod
     asked = np.diff(np.searchsorted(where, np.concatenate([[0], np.cumsum(tree.counts)])))
     last = group_branches(asked, tree.positions[where], tree.paths, device)
     parts = (torch.from_numpy(part).to(device) for part in (tree.tokens, tree.positions, where))
-    return Nodes(*parts), Branches(layout.groups, layout.scatter, layout.longest, last)
+    once = (torch.from_numpy(part).to(device) for part in np.unique(tree.tokens, return_inverse=True))
+    return Nodes(*parts), Branches(layout.groups, layout.scatter, layout.longest, last, *once)

@@ -63,12 +63,17 @@ class Branches:
         Tokens of the longest path.
     last : Branches or None
         The same for the last layer, whose queries are the labelled tokens alone.
+    distinct, spread : Tensor of int64 or None
+        The tokens that there are, each once, and which of them each one is: tokens come again and again, and what the
+        first layer makes of one before its place counts is the same wherever it stands.
     """
 
     groups: tuple[Group, ...]
     scatter: torch.Tensor
     longest: int
     last: Branches | None = None
+    distinct: torch.Tensor | None = None
+    spread: torch.Tensor | None = None
 
 
 def group_branches(counts: Integers, positions: Integers, paths: Sequence[Integers], device: torch.device) -> Branches:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from causalmix.config import TrainConfig
 from causalmix.train.attention import choose_attention, lay_out
+from causalmix.train.decoder import Decoding, settle
 from causalmix.train.device import choose_device
 from causalmix.train.flat import flatten, pad_flat
-from causalmix.train.forward import Decoding, Prepared, sum_loss
+from causalmix.train.forward import Prepared, sum_loss
 from causalmix.train.reader import Batch
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ class Engine:
             return Prepared(flat, lay_out(flat, self.attention))
         flat = pad_flat(flat, self.n_rows * self.max_length, self.max_length).to(self.device)
         return Prepared(flat, lay_out(flat, self.attention, self.max_length))
+
+    def suit(self, model: PreTrainedModel) -> Engine:
+        """Return the same for one model, as it is now: what every step would find out anew is found out once."""
+        with self.autocast():
+            return replace(self, decoding=settle(model, self.decoding))
 
     def sum_loss(self, model: PreTrainedModel, batch: Prepared) -> torch.Tensor:
         """Negative log-likelihood of a pass's targets, in nats, summed."""

@@ -33,11 +33,14 @@ def sum_cross_entropy(head: Any, states: torch.Tensor, targets: torch.Tensor, bu
         Float32 at least, whatever the dtype of the states.
     """
     n_rows = rows_at_once(head.weight.shape[0], budget_mib) if hasattr(head, "weight") else len(targets)
-    if len(targets) <= n_rows or type(head) is not torch.nn.Linear or head.bias is not None:
+    is_plain = type(head) is torch.nn.Linear and head.bias is None
+    # On a CPU a single chunk pays too: nothing is computed twice, and the softmax stays where the logits were.
+    is_small = len(targets) <= n_rows and not (states.device.type == "cpu" and torch.is_grad_enabled())
+    if is_small or not is_plain or not len(targets):
         logits = head(states)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         return cross_entropy(logits, targets, reduction="sum")
-    return torch.as_tensor(ChunkedCrossEntropy.apply(states, head.weight, targets, n_rows))
+    return torch.as_tensor(ChunkedCrossEntropy.apply(states, head.weight, targets, n_rows))  # type: ignore[no-untyped-call]
 
 
 def rows_at_once(vocab_size: int, budget_mib: int) -> int:
@@ -65,10 +68,13 @@ class ChunkedCrossEntropy(torch.autograd.Function):
                 span = slice(start, start + n_rows)
                 chunk = states[span].to(dtype)
                 logits = (chunk @ head.T).to(total.dtype)
-                norms = logits.logsumexp(dim=1, keepdim=True)
                 places = targets[span, None]
-                total += (norms - logits.gather(1, places)).sum()
-                grads = logits.sub_(norms).exp_()  # the softmax, in the logits' memory
+                logits.sub_(logits.amax(dim=1, keepdim=True))
+                chosen = logits.gather(1, places)
+                grads = logits.exp_()
+                norms = grads.sum(dim=1, keepdim=True)
+                total += (norms.log() - chosen).sum()
+                grads.div_(norms)  # the softmax, in the logits' memory
                 grads.scatter_add_(1, places, torch.full_like(norms, -1.0))
                 narrow = grads.to(dtype)
                 if of_states is not None:

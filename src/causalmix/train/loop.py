@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from causalmix.config import TrainConfig
 from causalmix.errors import StoppedEarlyError
-from causalmix.train.checkpoint import CheckpointWriter, load_checkpoint, take_snapshot
+from causalmix.train.checkpoint import CheckpointWriter
 from causalmix.train.checks import check_documents, check_ranks, check_settings, identify_together
 from causalmix.train.engine import make_engine
 from causalmix.train.feed import Feed
@@ -26,12 +24,12 @@ from causalmix.train.lora import add_lora, merge_lora
 from causalmix.train.memory import explain_out_of_memory
 from causalmix.train.meter import Meter, Work
 from causalmix.train.online import Online, OnlineSteps
+from causalmix.train.optimizer import make_optimizer
 from causalmix.train.ranks import find_ranks
 from causalmix.train.reader import Batch, BatchReader
 from causalmix.train.result import TrainResult, summarise
 from causalmix.train.schedule import learning_rate
-from causalmix.train.sharding import call, is_outline, join, restore_model, shard_model
-from causalmix.train.shards import load_shards, save_shards
+from causalmix.train.sharding import call, is_outline, restore_model, shard_model
 from causalmix.train.steps import PlannedSteps, Step, Steps
 from causalmix.train.tokens import TokenStore
 from causalmix.train.trace import Trace
@@ -137,15 +135,12 @@ def train(
             dtype=torch.float32 if engine.is_half else None,
         )
     parts = shard_model(model, ranks, engine.device, is_half=engine.is_half)
+    engine = engine.suit(parts)
 
     # -- optimiser, and what an interrupted training left
     parameters = {name: p for name, p in parts.named_parameters() if p.requires_grad}
-    optimizer = make_optimizer(parameters, cfg)
-    saved = None
-    if checkpoint_dir is not None:
-        load = load_shards if ranks.size > 1 else load_checkpoint
-        saved = load(checkpoint_dir, parameters, optimizer, identity)
-    ledger = Ledger(saved)
+    optimizer = make_optimizer(parameters, cfg, ranks, engine.device)
+    ledger = Ledger(None if checkpoint_dir is None else optimizer.load(checkpoint_dir, identity))
     position = steps.restore(ledger.state["step"], ledger.state.get("steps"))
 
     off = None if progress else True
@@ -174,15 +169,12 @@ def train(
                     part.backward()  # type: ignore[no-untyped-call]
                     losses.append(ranks.sum(part.detach()))
                 lr = learning_rate(cfg, position - 1, steps.size)
-                for group in optimizer.param_groups:
-                    group["lr"] = lr
-                norm = join(clip_grad_norm_(parameters.values(), cfg.grad_clip or math.inf, foreach=True))
+                norm = optimizer.clip()
                 documents = [document for batch in real for document in batch.documents]
                 ledger.add(Entry(step, losses, norm, documents), n_tokens, n_targets)
                 if not is_gpu:  # there reading would wait for the step; it is done when the loss is logged or saved
                     ledger.read()
-                optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+                optimizer.step(lr)
 
             # -- account; speeds are this rank's own
             if steps.needs_losses:
@@ -203,33 +195,19 @@ def train(
             is_due = bool(cfg.checkpoint_every) and (step + 1) % cfg.checkpoint_every == 0
             if checkpoint_dir is not None and (is_due or is_told):
                 ledger.read()
-                state = {**ledger.state, "steps": steps.state(), "identity": identity}
-                if ranks.size > 1:
-                    save_shards(checkpoint_dir, parameters, optimizer, state)
-                else:
-                    writer.save(take_snapshot(parameters, optimizer, state))
+                optimizer.save(writer, {**ledger.state, "steps": steps.state(), "identity": identity})
             if is_told:
                 writer.wait()
                 raise StoppedEarlyError(f"told to stop after {steps.unit} {position} of {steps.size}")
         ledger.read()
 
-    optimizer.state.clear()  # the model is about to take more room
+    optimizer.close()
     restore_model(parts, model, dtype if adapted is None else None)
     if adapted is not None and not is_outline(model):
         merge_lora(adapted)
     if not is_outline(model):
         model.to(device=engine.device, dtype=dtype).eval()
     return summarise(ledger, steps, lengths, doc_ids, cfg, n_kept=len(kept), device_s=time.perf_counter() - began)
-
-
-def make_optimizer(parameters: dict[str, torch.nn.Parameter], cfg: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over the trained parameters; weight decay on matrices alone, not on biases and norms."""
-    groups = [
-        {"params": [p for p in parameters.values() if p.ndim >= 2], "weight_decay": cfg.weight_decay},
-        {"params": [p for p in parameters.values() if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    kept = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(kept, lr=cfg.lr_peak, betas=(cfg.beta1, cfg.beta2), fused=True)
 
 
 def seed_dropout(cfg: TrainConfig, seed: int, step: int, rank: int) -> None:

@@ -14,6 +14,7 @@ from torch.nn.functional import embedding
 
 from causalmix.errors import TrainError
 from causalmix.train.kernels import RootMeanSquareNorm
+from causalmix.train.row import Row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,8 +89,8 @@ class Stack:
         For :func:`~causalmix.train.decoder.run_decoder`; its trained parameters have a leading axis of runs.
     parameters : list of dict
         A run's trained parameters by name, in the shapes that they have alone: views of its row.
-    halves : list of dict
-        A run's row in two: ``matrices`` of shape (1, n) and ``vectors`` of shape (m,), for its optimiser.
+    row : Row
+        Where they stand in it.
 
     Raises
     ------
@@ -101,26 +102,15 @@ class Stack:
         self.models = list(models)
         named = [dict(model.named_parameters()) for model in models]
         check_alike(named)
-        trained = [name for name, parameter in named[0].items() if parameter.requires_grad]
-        trained.sort(key=lambda name: named[0][name].ndim < 2)
-        self.shapes = {name: named[0][name].shape for name in trained}
-        self.n_matrices = sum(shape.numel() for shape in self.shapes.values() if len(shape) >= 2)
-        rows = [torch.cat([by_name[name].detach().flatten() for name in trained]) for by_name in named]
+        trained = {name: parameter for name, parameter in named[0].items() if parameter.requires_grad}
+        self.row = Row(trained)
+        rows = [self.row.join({name: part.detach() for name, part in by_name.items()}) for by_name in named]
         self.weights = torch.stack(rows).to(device)
-        self.parameters = [{name: torch.nn.Parameter(part) for name, part in self.name(row)} for row in self.weights]
-        self.halves = [{key: torch.nn.Parameter(part) for key, part in self.halve(row)} for row in self.weights]
+        self.parameters = [
+            {name: torch.nn.Parameter(part) for name, part in self.row.name(row)} for row in self.weights
+        ]
         self.leaves = self._make_leaves()
         self.model = self._build(models[0], device)
-
-    def name(self, rows: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
-        """Cut rows of shape (..., n + m) into the parameters in them."""
-        parts = torch.split(rows, [shape.numel() for shape in self.shapes.values()], dim=-1)
-        return [(name, part.view(*part.shape[:-1], *shape)) for (name, shape), part in zip(self.shapes.items(), parts)]
-
-    def halve(self, row: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
-        """Cut a row into its matrices and its vectors, where there are any."""
-        parts = {"matrices": row[None, : self.n_matrices], "vectors": row[self.n_matrices :]}
-        return [(key, part) for key, part in parts.items() if part.numel()]
 
     def take_gradients(self) -> torch.Tensor:
         """Return the gradients of all runs, shape (n_runs, n + m), and forget them."""
@@ -139,16 +129,9 @@ class Stack:
         return model.to(self.weights.device)
 
     def keep(self, runs: list[int]) -> None:
-        """Go on with some of the runs alone; their parameters are the same objects as before."""
-        self.models, self.parameters, self.halves = (
-            [own[run] for run in runs] for own in (self.models, self.parameters, self.halves)
-        )
+        """Go on with some of the runs alone; each one's optimiser has to follow its row of ``weights``."""
+        self.models, self.parameters = ([own[run] for run in runs] for own in (self.models, self.parameters))
         self.weights = self.weights[runs]
-        for row, own, halves in zip(self.weights, self.parameters, self.halves):
-            for name, part in self.name(row):
-                own[name].data = part
-            for key, part in self.halve(row):
-                halves[key].data = part
         before, self.leaves = self.leaves, self._make_leaves()
         new_of = {id(leaf): self.leaves[name] for name, leaf in before.items()}
         for module in self.model.modules():
@@ -156,7 +139,7 @@ class Stack:
                 setattr(module, key, new_of.get(id(parameter), parameter))
 
     def _make_leaves(self) -> dict[str, torch.nn.Parameter]:
-        return {name: torch.nn.Parameter(part) for name, part in self.name(self.weights)}
+        return {name: torch.nn.Parameter(part) for name, part in self.row.name(self.weights)}
 
     def _build(self, first: PreTrainedModel, device: torch.device) -> PreTrainedModel:
         """Copy the first model, and put stacked modules where weights are trained."""

@@ -88,10 +88,11 @@ class Group:
             return
         check_one(seats)
         self.stack = Stack([seat.model for seat in seats], engine.device)
+        self.engine = engine.suit(self.stack.model)
         self.reader = BatchReader(seats[0].training.store, seats[0].cfg.max_length)
         for at, seat in enumerate(seats):
             try:
-                seat.begin(RowOptimizer(self.stack, at, seat.cfg))
+                seat.begin(RowOptimizer(self.stack.row, self.stack.weights[at], self.stack.parameters[at], seat.cfg))
             except Exception as error:
                 self.errors[at] = error
 
@@ -149,6 +150,8 @@ class Group:
             self.errors = {}
             if staying:
                 self.stack.keep(staying)
+                for seat, weights in zip(self.seats, self.stack.weights):
+                    seat.optimizer.follow(weights)
         return outcomes
 
 
