@@ -19,6 +19,7 @@ from causalmix.config import EstimatorConfig
 Floats = NDArray[np.float64]
 
 N_SEARCHED = 512  # runs that hyper-parameters are searched on; the posterior sees all
+N_SIZED = 256  # runs that say how large effects are, before there is a part that they share
 N_REFITTED = 12  # steps of a search that begins at hyper-parameters found before
 N_ROUNDS = 3  # of hyper-parameters given steps, and steps given hyper-parameters
 STEP_SCALES = (0.3, 1.0, 3.0)  # variance of a step, times that of the effects without steps
@@ -26,6 +27,7 @@ LINEAR_PART, SMOOTH_PART = 2, 3  # which hyper-parameters are log s_l and log s_
 ABSENT = -14.0  # their value where effects have no such part
 SIZES = np.linspace(-2.4, 2.4, 7)  # of a part, in prior sds: its evidence is averaged over them
 KEPT = 0.01  # posterior weight below which constant, linear, or curved effects are dropped
+HOPELESS = 20.0  # nats that effects without a line lie behind, all else as it is with one: not worth a search
 
 
 @dataclass(frozen=True)
@@ -103,12 +105,13 @@ def fit_processes(kernel: Kernel, runs: Runs, cfg: EstimatorConfig, seed: int) -
     A third of the prior goes to each. The evidence of a line, or of a curve, is averaged over its size. Effects
     have a part in common as large as they are.
     """
-    search = _Search(kernel, runs, cfg)
-    curved = search.fit()
+    start = None
     if runs.common.pulls.any():
-        runs = runs.share(float(np.sqrt(np.exp(2 * curved[1:4]).sum())))
-        search = _Search(kernel, runs, cfg)
-        curved = search.fit(curved)
+        some = replace(runs, searched=runs.searched[:: -(-len(runs.searched) // N_SIZED)])
+        start = _Search(kernel, some, cfg).fit()
+        runs = runs.share(float(np.sqrt(np.exp(2 * start[1:4]).sum())))
+    search = _Search(kernel, runs, cfg)
+    curved = search.fit(start)
     straight = curved.copy()
     straight[SMOOTH_PART] = ABSENT
     straight = search.fit(straight, fixed=(SMOOTH_PART,))
@@ -122,7 +125,7 @@ def fit_processes(kernel: Kernel, runs: Runs, cfg: EstimatorConfig, seed: int) -
         bent = search.fit(bent, tracks[0].guess.extra)
         again = search.follow(bent, tracks[0].guess, sizes)
         tracks[1] = max(tracks[1], again, key=lambda track: track.log_posterior)
-    tracks.append(search.flatten(tracks[0]))
+    tracks += search.flatten(tracks[0])
     logs = np.array([track.log_posterior for track in tracks])
     shares = np.exp(logs - np.logaddexp.reduce(logs))
     shares = np.where(shares > KEPT, shares, 0.0) / shares[shares > KEPT].sum()
@@ -159,16 +162,16 @@ class _Search:
             values = self.fit(values, guess.extra, fixed)
         return _Track(values, self._weigh(values, guess.extra, fixed) + guess.log_prior, guess, solved, options)
 
-    def flatten(self, track: _Track) -> _Track:
-        """Take the line out of effects, and keep their steps."""
-        values, fixed = track.values.copy(), (LINEAR_PART, SMOOTH_PART)
+    def flatten(self, track: _Track) -> list[_Track]:
+        """Take the line out of effects, and keep their steps: one more track, or none where that is hopeless."""
+        values, guess, fixed = track.values.copy(), track.guess, (LINEAR_PART, SMOOTH_PART)
         values[LINEAR_PART] = ABSENT
-        values = self.fit(values, track.guess.extra, fixed)
+        if self._weigh(values, guess.extra, fixed) + guess.log_prior < track.log_posterior - HOPELESS:
+            return []
+        values = self.fit(values, guess.extra, fixed)
         solved = self._solve(values)
-        options = self._list_options(track.guess.steps, solved) if self.cfg.steps else None
-        return _Track(
-            values, self._weigh(values, track.guess.extra, fixed) + track.guess.log_prior, track.guess, solved, options
-        )
+        options = self._list_options(guess.steps, solved) if self.cfg.steps else None
+        return [_Track(values, self._weigh(values, guess.extra, fixed) + guess.log_prior, guess, solved, options)]
 
     def _solve(self, values: Floats) -> Solved:
         K = self.kernel.covariance(values, self.runs.points) + self.common

@@ -16,7 +16,7 @@ Indices = NDArray[np.int64]
 
 MOST_COEFFICIENTS = 96  # of one set: with many domains a step is many coefficients
 N_PARENTS = 3  # steps that others are nested in
-N_SWEEPS, N_DISCARDED = 150, 30
+N_SWEEPS, N_DISCARDED = 100, 20
 N_EXCHANGES = 3  # passes over the set that a search finds
 N_SPARE = 5  # places for steps beyond those that a greedy search finds: doubtful ones share them
 HOPELESS = 1e-5  # share of a place, next to the set found, below which an option is not drawn
