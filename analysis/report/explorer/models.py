@@ -101,6 +101,7 @@ def _describe_process(effects: ProcessEffects) -> dict[str, Any]:
         "Z": pack(points.Z) if kernel.has_surface else None,
         "columns": kernel.columns.tolist(),
         "smoothness": kernel.smoothness,
+        "common": effects.common.size,
         "processes": [_describe_solution(effects, process) for process in effects.processes],
     }
 

@@ -14,6 +14,7 @@ class ProcessModel extends Model {
     this.X = unpackRows(content.X);
     this.R = unpackRows(content.R);
     this.Z = content.Z && unpackRows(content.Z);
+    this.pulls = this.R.map((row) => content.common * content.common * sum(row));
     this.isShared = content.columns.every((row) => row.every((column, f) => column === content.columns[0][f]));
     this.solutions = content.processes.map((part) => this.unpackSolution(part));
   }
@@ -119,14 +120,24 @@ class ProcessModel extends Model {
 
   answerSolution(solution, state, D, surface) {
     const { own, across } = this.crossEffects(solution, state);
+    const { common } = this.content; // what all effects share: its mean and its standard deviation
+    const totals = D.map(sum);
     const columns = D.map((d, j) =>
-      Float64Array.from(across, (row, i) => dot(row, d) + (surface ? surface.across(i, j) : 0)),
+      Float64Array.from(
+        across,
+        (row, i) => dot(row, d) + this.pulls[i] * totals[j] + (surface ? surface.across(i, j) : 0),
+      ),
     );
     const prior = D.map((d, i) =>
-      D.map((e, j) => sum(d.map((value, p) => value * own[p] * e[p])) + (surface ? surface.own(i, j) : 0)),
+      D.map(
+        (e, j) =>
+          sum(d.map((value, p) => value * own[p] * e[p])) +
+          common * common * totals[i] * totals[j] +
+          (surface ? surface.own(i, j) : 0),
+      ),
     );
     const solved = columns.map((column) => multiply(solution.inverse, column));
-    const mean = columns.map((column) => dot(column, solution.alpha));
+    const mean = columns.map((column, j) => common * totals[j] + dot(column, solution.alpha));
     const covariance = prior.map((row, i) => row.map((value, j) => value - dot(columns[i], solved[j])));
     // What each step moves beyond what the runs already say of it: (steps, J).
     const moved = solution.steps.map((step, s) =>
