@@ -62,7 +62,7 @@ def _residualise(world: World, seed: int) -> tuple[Floats, Floats, Floats]:
     mean_log = world.mean_log(roles.X, seed)
     R = roles.Z - mean_log
     level = world.level(roles.X) + (world.theta(roles.X) * mean_log).sum(axis=1)
-    return R, roles.X, roles.Y - level - MEAN * R.sum(axis=1)
+    return R, roles.X, roles.Y - level + world.bending(roles.mixtures) - MEAN * R.sum(axis=1)
 
 
 def _solve_process(world: World, R: Floats, X: Floats, y: Floats, states: Floats) -> tuple[Floats, Floats]:

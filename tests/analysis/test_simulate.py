@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.simulate.ideal import ideal_width
-from analysis.simulate.oracle import attain, oracle_width
+from analysis.simulate.ideal import ideal_regret, ideal_width
+from analysis.simulate.oracle import attain, find_regret, oracle_width
 from analysis.simulate.repeat import (
     check_simulation,
     load_arms,
@@ -170,3 +170,15 @@ def test_the_ideal_width_of_constants_is_that_of_their_posterior():
     covariance = np.linalg.inv(np.eye(5) / 0.49 + R.T @ R)
     expected = 2 * 1.959964 * np.sqrt(np.diag(covariance)).mean()
     assert ideal_width(world, 2, np.zeros((2, 3))) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "curvature"), [("linear", 0.5), ("step", 0.0)])
+def test_who_knows_the_kind_of_effects_loses_more_than_an_oracle_and_less_than_who_asks_nobody(kind, curvature):
+    lost = {"oracle": 0.0, "ideal": 0.0, "equal": 0.0}
+    for seed in range(6):
+        world = make_world(DialsConfig(n_runs=120, heterogeneity=kind, curvature=curvature), seed)
+        states = np.random.default_rng(seed).normal(size=(4, 3))
+        lost["oracle"] += attain(world, seed, states)
+        lost["ideal"] += ideal_regret(world, seed, states)
+        lost["equal"] += find_regret(world, states, np.ones((4, 5)))
+    assert 0 < lost["oracle"] < lost["ideal"] < 0.3 * lost["equal"]
