@@ -79,6 +79,17 @@ class Ledger:
         self._unread.clear()
         self.state["wall_s"] = self.wall_s()
 
+    def describe(self, lr: float) -> dict[str, Any]:
+        """Return the last step's line of metrics, read."""
+        self.read()
+        line = {"step": self.state["step"], "loss": self.loss, "lr": lr, "grad_norm": self.norm}
+        return line | {"n_tokens": self.state["n_tokens"], "wall_s": self.state["wall_s"]}
+
+    def freeze(self, steps: Any, identity: str) -> dict[str, Any]:
+        """Return what a checkpoint says of the training: its counters, read, where its steps stand, whose it is."""
+        self.read()
+        return {**self.state, "steps": steps, "identity": identity}
+
     def wall_s(self) -> float:
         """Seconds since the training began, those before an interruption included up to its checkpoint."""
         return time.perf_counter() - self._started

@@ -185,17 +185,14 @@ def train(
             trace.step()
             is_last = position == steps.size
             if log is not None and (is_last or (step + 1) % cfg.log_every == 0):
-                ledger.read()
-                numbers = {"n_tokens": ledger.state["n_tokens"], "wall_s": ledger.state["wall_s"]}
-                numbers |= {**meter.report(feed.waited_s), **steps.report()}
-                log({"step": step + 1, "loss": ledger.loss, "lr": lr, "grad_norm": ledger.norm, **numbers})
+                line = ledger.describe(lr)  # before the speeds: on a GPU it waits for the step
+                log({**line, **meter.report(feed.waited_s), **steps.report()})
 
             # -- checkpoint
             is_told = should_stop is not None and not is_last and ranks.agree(should_stop)
             is_due = bool(cfg.checkpoint_every) and (step + 1) % cfg.checkpoint_every == 0
             if checkpoint_dir is not None and (is_due or is_told):
-                ledger.read()
-                optimizer.save(writer, {**ledger.state, "steps": steps.state(), "identity": identity})
+                optimizer.save(writer, ledger.freeze(steps.state(), identity))
             if is_told:
                 writer.wait()
                 raise StoppedEarlyError(f"told to stop after {steps.unit} {position} of {steps.size}")

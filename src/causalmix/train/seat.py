@@ -89,11 +89,8 @@ class Seat:
         self.optimizer.step(gradient, lr)
         self.meter.add(np.minimum(self.lengths[documents], self.cfg.max_length), n_targets)
         if self.training.log is not None and (self.is_done or (step + 1) % self.cfg.log_every == 0):
-            self.ledger.read()
-            numbers = {"n_tokens": self.ledger.state["n_tokens"], "wall_s": self.ledger.state["wall_s"]}
-            numbers |= self.meter.report(self.waited_s)
-            losses_of = {"loss": self.ledger.loss, "lr": lr, "grad_norm": self.ledger.norm}
-            self.training.log({"step": step + 1, **losses_of, **numbers})
+            line = self.ledger.describe(lr)
+            self.training.log({**line, **self.meter.report(self.waited_s)})
 
     def settle(self) -> None:
         """Write a checkpoint where one is due or asked for.
@@ -106,8 +103,7 @@ class Seat:
         is_told = self.training.should_stop is not None and not self.is_done and self.training.should_stop()
         is_due = bool(self.cfg.checkpoint_every) and self.n_done % self.cfg.checkpoint_every == 0
         if self.training.checkpoint_dir is not None and (is_due or is_told):
-            self.ledger.read()
-            state = {**self.ledger.state, "steps": self.steps.state(), "identity": self.identity}
+            state = self.ledger.freeze(self.steps.state(), self.identity)
             self.writer.save(self.optimizer.take_snapshot(state))
         if is_told:
             self.writer.wait()
