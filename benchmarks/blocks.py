@@ -89,7 +89,7 @@ def _list_blocks(cells: Mapping[str, Mapping[str, Any]], arms: Mapping[str, int]
 def _run(
     work: Callable[[Block], Rows], left: list[Block], n_workers: int, minutes: float | None
 ) -> Iterable[tuple[Block, Rows]]:
-    ends = time.monotonic() + 60 * minutes if minutes else float("inf")
+    ends = float("inf") if minutes is None else time.monotonic() + 60 * minutes
     bar = tqdm(total=len(left), desc="blocks", leave=False)
     if n_workers <= 1:
         for block in left:
