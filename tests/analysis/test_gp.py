@@ -9,7 +9,7 @@ from analysis.estimators.gp.evidence import cross_effects, solve
 from analysis.estimators.gp.kernel import Kernel, Points
 from analysis.estimators.gp.options import PRIOR_MORE, list_options, make_gram
 from analysis.estimators.gp.search import draw_steps, find_steps, list_parents
-from analysis.estimators.gp.steps import nest_steps, propose_steps, refine_steps
+from analysis.estimators.gp.steps import nest_steps, polish_steps, propose_steps, refine_steps
 from analysis.roles import assign_roles
 from analysis.simulate.world import draw_table, make_world
 from causalmix.config import DialsConfig, EstimatorConfig, OutcomeConfig
@@ -291,3 +291,28 @@ def test_a_tree_of_effects_is_found_to_be_one():
     _, _, effects = fit_world(DialsConfig(n_runs=300, heterogeneity="tree", noise=0.3, strength=2.0), 5)
     nested = sum(w for chosen, w in effects.step_weights().items() if any(" and " in rule for rule in chosen))
     assert nested > 0.9
+
+
+def test_polished_steps_move_one_threshold_of_those_found_to_gaps_between_runs():
+    points, columns, _ = make_points(n=80)
+    nested = nest_steps(points.X, propose_steps(points.X, columns), [3, 30])
+    found = [3, nested.n_simple + 2]
+    steps = polish_steps(points.X, nested, found)
+    assert np.array_equal(steps.features[: len(nested.features)], nested.features)
+    assert steps.n_simple == nested.n_simple
+    new = range(len(nested.features), len(steps.features))
+    assert len(new) > 40  # up to twenty places for each of three thresholds
+    for s in new:
+        like = [f for f in found if np.array_equal(steps.features[s], nested.features[f])]
+        moved = [np.flatnonzero(steps.thresholds[s] != nested.thresholds[f]) for f in like]
+        [at] = min(moved, key=len)
+        assert steps.thresholds[s, at] in points.X[:, columns[:, steps.features[s, at]]]
+
+
+def test_a_tree_of_effects_is_found_to_a_few_runs_of_where_it_splits():
+    world = make_world(DialsConfig(heterogeneity="tree", noise=0.5), 4)
+    cfg = EstimatorConfig(name="gp", kind="varying_coefficient_gp", per_outcome=False, surface=False)
+    effects = fit_effects(assign_roles(draw_table(world, 4), "signal", cfg, OutcomeConfig()), cfg, 4).effects
+    states = np.array([[0.25 + a, -0.25 + b, 0.0] for a in (-0.1, 0.1) for b in (-0.1, 0.1)])
+    # Of effects that differ by points; .9 where thresholds stay on the grids.
+    assert np.sqrt(np.mean((effects.thetas(states) - world.theta(states)) ** 2)) < 0.15

@@ -13,7 +13,7 @@ from analysis.estimators.gp.evidence import Solved, solve
 from analysis.estimators.gp.kernel import Kernel, Points
 from analysis.estimators.gp.options import Chosen, Name, Options, list_options, make_gram
 from analysis.estimators.gp.search import StepPosterior, draw_steps, find_steps, list_parents, no_steps
-from analysis.estimators.gp.steps import Steps, nest_steps, propose_steps, refine_steps
+from analysis.estimators.gp.steps import Steps, nest_steps, polish_steps, propose_steps, refine_steps
 from causalmix.config import EstimatorConfig
 
 Floats = NDArray[np.float64]
@@ -86,6 +86,7 @@ class _Guess:
     size: float | None = None
     extra: Floats | None = None
     log_prior: float = 0.0
+    is_polished: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,9 +156,9 @@ class _Search:
             if options is None or not rounds_left:
                 break
             found, size = find_steps(options, [guess.size] if guess.size else sizes, options.locate(guess.found))
-            if options.name(found) == guess.found:
+            if options.name(found) == guess.found and (guess.is_polished or not found):
                 break
-            guess = self._cover(guess.steps, options, found, size)
+            guess = self._cover(guess, options, found, size)
             # Without steps the rest had to stand in for them: look for its own size beside them.
             values = self.fit(values, guess.extra, fixed)
         return _Track(values, self._weigh(values, guess.extra, fixed) + guess.log_prior, guess, solved, options)
@@ -183,13 +184,17 @@ class _Search:
         # Where every effect sees its own state, a threshold is one in all of them.
         return list_options(gram, expanded.shape[2], steps.n_simple, single=self.kernel.is_shared)
 
-    def _cover(self, steps: Steps, options: Options, found: Chosen, size: float) -> _Guess:
-        """Return what some steps add to the covariance; around the first ones found, more are proposed."""
+    def _cover(self, guess: _Guess, options: Options, found: Chosen, size: float) -> _Guess:
+        """Return what some steps add to the covariance; around those first found, and found next, more are proposed."""
+        steps, every = guess.steps, sorted({step for step, _ in options.name(found)})
         F = steps.expand(self.points.X, self.points.R).reshape(len(self.points.X), -1)[:, options.gather(found)]
-        if len(steps.features) == steps.n_simple:
-            X, every = self.runs.points.X, sorted({step for step, _ in options.name(found)})
+        X, is_first = self.runs.points.X, len(steps.features) == steps.n_simple
+        if is_first:
             steps = nest_steps(X, refine_steps(X, steps, every), list_parents(options, found))
-        return _Guess(steps, options.name(found), size, size * (F @ F.T), options.weigh_prior(found))
+        elif not guess.is_polished:
+            steps = polish_steps(X, steps, every)
+        extra, log_prior = size * (F @ F.T), options.weigh_prior(found)
+        return _Guess(steps, options.name(found), size, extra, log_prior, is_polished=not is_first)
 
     def _weigh(self, values: Floats, extra: Floats | None, fixed: tuple[int, ...]) -> float:
         """Return the log evidence, averaged over the size of the line or curve where there is one."""

@@ -15,6 +15,7 @@ Condition = tuple[tuple[int, int], tuple[float, float], tuple[bool, bool]]
 N_THRESHOLDS = 25  # a feature, at even quantiles of its middle 80%
 N_REFINED = 4  # thresholds more between two that hold a jump between them
 N_NESTED = 13  # thresholds a feature inside a parent's region
+N_NEAR = 10  # gaps between runs on either side that a threshold may still move to
 MOST_COLUMNS = 6000  # regressors held at once: what is nested stops there
 LEAST_SHARE = 0.08  # of the runs that a nested region holds, and leaves out
 
@@ -32,7 +33,7 @@ class Steps:
     means : ndarray (C, p)
         Subtracted, so that a step moves no average.
     n_simple : int
-        The first of them have one condition; the others are nested.
+        The first of them have one condition; the others are nested, or polished.
     """
 
     columns: Indices
@@ -104,7 +105,26 @@ def nest_steps(X: Floats, simple: Steps, parents: list[int]) -> Steps:
     return _append(X, simple, rows, nested=True)
 
 
-def _append(X: Floats, simple: Steps, rows: list[Condition], *, nested: bool) -> Steps:
+def polish_steps(X: Floats, steps: Steps, found: list[int]) -> Steps:
+    """Add the regions of some steps with one threshold moved to another gap between runs near by.
+
+    Grids are coarse, the more so inside of a parent, and where a state lies between two thresholds matters to it.
+    """
+    rows: list[Condition] = []
+    for step in found:
+        features, cuts, above = steps.features[step], steps.thresholds[step], steps.above[step]
+        for side in np.flatnonzero(features >= 0):
+            values = np.unique(X[:, steps.columns[:, features[side]]])
+            at = int(np.searchsorted(values, cuts[side]))
+            for value in values[max(0, at - N_NEAR) : at + N_NEAR]:
+                moved = [float(value) if s == side else float(cut) for s, cut in enumerate(cuts)]
+                rows.append(
+                    ((int(features[0]), int(features[1])), (moved[0], moved[1]), (bool(above[0]), bool(above[1])))
+                )
+    return _append(X, steps, sorted(set(rows)), nested=True, least=0.0)
+
+
+def _append(X: Floats, simple: Steps, rows: list[Condition], *, nested: bool, least: float = LEAST_SHARE) -> Steps:
     n_most = MOST_COLUMNS // (len(simple.columns) + 1) - len(simple.features)
     if not rows or n_most <= 0:
         return simple
@@ -112,10 +132,10 @@ def _append(X: Floats, simple: Steps, rows: list[Condition], *, nested: bool) ->
     above = np.array([r[2] for r in rows])
     means = indicate(X, simple.columns, features, thresholds, above).mean(axis=0)
     kept = np.arange(len(rows))
-    if nested:
+    if nested and least:
         outer = indicate(X, simple.columns, features[:, :1], thresholds[:, :1], above[:, :1]).mean(axis=0)
         inside = means.mean(axis=1)
-        kept = np.flatnonzero((inside > LEAST_SHARE) & (outer.mean(axis=1) - inside > LEAST_SHARE))
+        kept = np.flatnonzero((inside > least) & (outer.mean(axis=1) - inside > least))
     kept = kept[:n_most]
     return Steps(
         simple.columns,
