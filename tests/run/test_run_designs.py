@@ -76,8 +76,10 @@ def test_a_run_writes_its_design(bench: Bench, tmp_path: Path, kind: str) -> Non
 
 
 def test_a_confounded_design_has_a_mean_for_every_run_and_the_others_one_for_all(bench: Bench, tmp_path: Path) -> None:
-    for kind, differs in (("dirichlet_confounded", True), ("sobol", False)):
-        rows = [bench.run(tmp_path, f"mixture={kind}", f"seed={seed}").row for seed in (1, 2)]
+    # Tiny pools differ by many times what pools do: pulled as hard as usual, two means may be at one floor.
+    gently = ["mixture.confounding=0.01"]
+    for kind, settings, differs in (("dirichlet_confounded", gently, True), ("sobol", [], False)):
+        rows = [bench.run(tmp_path, f"mixture={kind}", f"seed={seed}", *settings).row for seed in (1, 2)]
         means = [{name: row[name] for name in row if name.startswith("design.mean_log.")} for row in rows]
         assert (means[0] != means[1]) == differs
         assert means[0]
