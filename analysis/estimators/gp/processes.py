@@ -1,4 +1,4 @@
-"""The processes that an answer is averaged over: effects linear in the state, or curved, with the steps of either."""
+"""The processes that an answer is averaged over: effects constant, linear or curved in the state, with the steps of each."""
 
 from __future__ import annotations
 
