@@ -1,4 +1,4 @@
-"""The processes that an answer is averaged over: effects constant, linear or curved in the state, with the steps of each."""
+"""The processes that an answer is averaged over: effects constant, linear or curved in the state, all with steps."""
 
 from __future__ import annotations
 
