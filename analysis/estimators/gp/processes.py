@@ -142,6 +142,7 @@ class _Search:
         self.points = runs.points.take(runs.searched)
         self.evidence = Evidence(kernel, self.points, runs.y[runs.searched])
         self.common = runs.common.covariance()
+        self.common_of_searched = self.common[np.ix_(runs.searched, runs.searched)]
 
     def fit(self, start: Floats | None = None, extra: Floats | None = None, fixed: tuple[int, ...] = ()) -> Floats:
         """Return hyper-parameters, found from others by fewer steps."""
@@ -207,8 +208,7 @@ class _Search:
 
     def _add_common(self, extra: Floats | None) -> Floats:
         """Return the covariance of the searched runs that does not depend on hyper-parameters."""
-        common = self.common[np.ix_(self.runs.searched, self.runs.searched)]
-        return common if extra is None else common + extra
+        return self.common_of_searched if extra is None else self.common_of_searched + extra
 
 
 def _finish(runs: Runs, track: _Track, share: float, sizes: list[float], seed: int) -> Process:
