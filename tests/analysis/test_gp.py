@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from analysis.estimators.fit import fit_effects
-from analysis.estimators.gp import search
+from analysis.estimators.gp import processes, search
 from analysis.estimators.gp.evidence import cross_effects, solve
 from analysis.estimators.gp.kernel import Kernel, Points
 from analysis.estimators.gp.options import PRIOR_MORE, list_options, make_gram
 from analysis.estimators.gp.search import draw_steps, find_steps, list_parents
-from analysis.estimators.gp.steps import nest_steps, polish_steps, propose_steps, refine_steps
+from analysis.estimators.gp.steps import Steps, nest_steps, polish_steps, propose_steps, refine_steps
 from analysis.roles import assign_roles
 from analysis.simulate.world import draw_table, make_world
 from causalmix.config import DialsConfig, EstimatorConfig, OutcomeConfig
@@ -70,7 +70,7 @@ def make_options(n: int = 60, n_options: int | None = None):
     kernel = Kernel(columns, "matern32", False)
     K = kernel.covariance(kernel.start(), points)
     steps = propose_steps(points.X, columns)
-    expanded = steps.expand(points.X, points.R)[:, :n_options]
+    expanded = steps.expand(points)[:, :n_options]
     if n_options:
         y = y + 0.9 * expanded[:, 1, 0]
     gram = make_gram(expanded, solve(K, y[:, None], y), y)
@@ -113,6 +113,7 @@ def test_some_of_the_options_are_weighed_as_they_are_among_all():
 def test_steps_are_drawn_as_often_as_their_posterior_says(monkeypatch):
     """Three steps of three effects, at most two at a time: every pair of places is written out."""
     monkeypatch.setattr(search, "N_SPARE", 1)
+    monkeypatch.setattr(search, "N_SWEEPS", 2000)
     K, y, expanded, options = make_options(n_options=3)
     n, variance = len(options.options), 0.7
     prior = np.append(options.log_prior + np.log(PRIOR_MORE), 0.0)
@@ -130,7 +131,7 @@ def test_steps_are_drawn_as_often_as_their_posterior_says(monkeypatch):
     total = sum(exact.values())
     drawn = draw_steps(options, (0,), (variance,), 0)
     for name, weight in sorted(exact.items(), key=lambda item: -item[1])[:4]:
-        assert drawn.weights.get(name, 0.0) == pytest.approx(weight / total, abs=0.12)
+        assert drawn.weights.get(name, 0.0) == pytest.approx(weight / total, abs=0.04)
     expected = sum(weight * mean for weight, mean in moments) / total
     found = np.zeros_like(expected)
     found[drawn.rows] = drawn.mean[:, 0]
@@ -255,12 +256,52 @@ def test_nested_steps_are_regions_inside_their_parent():
     assert np.allclose(steps.evaluate(points.X).mean(axis=0), 0)
     kernel = Kernel(columns, "matern32", False)
     solved = solve(kernel.covariance(kernel.start(), points), y[:, None], y)
-    gram = make_gram(steps.expand(points.X, points.R), solved, y)
+    gram = make_gram(steps.expand(points), solved, y)
     options = list_options(gram, 4, steps.n_simple, single=True)
     assert np.exp(options.log_prior).sum() == pytest.approx(1.0)
     found = find_steps(options, (0.7,))[0]
     assert len(set(found)) == len(found)
     assert list_parents(options, found) == list(dict.fromkeys(step for step, _ in options.name(found)))[:3]
+
+
+def test_what_has_credit_is_small_and_at_most_two_more_than_effects():
+    """In noise as many are found as may be, each of one effect, where any is believed beforehand."""
+    _, _, _, options = make_options(n=60)
+    assert len(find_steps(options, (0.1,))[0]) < 3
+    found, _ = find_steps(options, (0.1,), credit=50.0)
+    assert len(found) == options.n_effects + search.N_OVER == 5
+    assert all(coordinate is not None for _, coordinate in options.name(found))
+
+
+def test_many_steps_are_found_where_each_alone_is_lost_in_the_others(monkeypatch):
+    """Ten steps and 256 runs: one explains a tenth of what all do. Without credit first, few are found."""
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    errors = []
+    for credits in (processes.WARM, processes.COLD):
+        monkeypatch.setattr(processes, "WARM", credits)
+        world, _, effects = fit_world(DialsConfig(n_runs=256, n_domains=10, heterogeneity="step"), 3)
+        errors.append(np.sqrt(np.mean((effects.thetas(X) - world.theta(X)) ** 2)))
+    assert errors[0] < 0.3 < 0.6 < errors[1]
+
+
+def test_an_effect_jumps_at_every_mixture_that_a_confounded_design_draws(monkeypatch):
+    """Where the design moves with the state, a step of the residuals alone leaves a jump of the level unexplained."""
+    dials = DialsConfig(n_runs=256, heterogeneity="step", confounding=1.0, knows_design=False)
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    found = []
+    for moves in (lambda points: points.Z, lambda points: points.R):
+
+        def expand(steps, points, moves=moves):
+            h = steps.evaluate(points.X)
+            return np.concatenate([h * moves(points)[:, None, :], h.mean(axis=2, keepdims=True)], axis=2)
+
+        monkeypatch.setattr(Steps, "expand", expand)
+        world, _, effects = fit_world(dials, 0)
+        sd = np.sqrt(np.einsum("mkk->mk", effects.covariances(X)))
+        covered = np.mean(np.abs(effects.thetas(X) - world.theta(X)) < 1.96 * sd)
+        found.append((sd.mean(), covered))
+    assert found[0][0] < 0.8 * found[1][0]
+    assert found[0][1] > 0.9
 
 
 def test_refined_steps_lie_next_to_the_one_they_refine():

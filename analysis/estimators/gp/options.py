@@ -77,6 +77,7 @@ class Options:
 
     gram: Gram
     options: tuple[Option, ...]
+    n_effects: int
     parent: tuple[Options, Indices] | None = None  # those that these were taken from, and which
 
     @cached_property
@@ -97,6 +98,12 @@ class Options:
     def log_prior(self) -> Floats:
         """Return the log prior of every option, given that the place holds one."""
         return np.array([option.log_prior for option in self.options])
+
+    @cached_property
+    def is_least(self) -> NDArray[np.bool_]:
+        """Return whether an option has as few coefficients as any: of one effect alone, where there are such."""
+        sizes = np.array([len(option.rows) for option in self.options])
+        return np.asarray(sizes == sizes.min())
 
     def name(self, chosen: Iterable[int]) -> tuple[Name, ...]:
         """Return the steps of a set."""
@@ -152,7 +159,7 @@ class Options:
         union = np.unique(self.gather(kept))
         options = [self.options[i] for i in kept]
         moved = [Option(each.name, np.searchsorted(union, each.rows), each.log_prior) for each in options]
-        return Options(self.gram.take(union), tuple(moved), (self, kept)), union
+        return Options(self.gram.take(union), tuple(moved), self.n_effects, (self, kept)), union
 
 
 def make_gram(expanded: Floats, solved: Solved, y: Floats) -> Gram:
@@ -179,7 +186,7 @@ def list_options(gram: Gram, width: int, n_simple: int, *, single: bool) -> Opti
         rest = priors[s] - log(width - 1)
         level = (s + 1) * width - 1
         options += [Option((s, k), np.array([s * width + k, level]), rest) for k in range(width - 1)]
-    return Options(gram, tuple(options))
+    return Options(gram, tuple(options), width - 1)
 
 
 def _log_factors(M: Floats, u: Floats, variance: float) -> Floats:

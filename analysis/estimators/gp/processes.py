@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +22,14 @@ Floats = NDArray[np.float64]
 N_SEARCHED = 512  # runs that hyper-parameters are searched on; the posterior sees all
 N_SIZED = 256  # runs that say how large effects are, before there is a part that they share
 N_REFITTED = 12  # steps of a search that begins at hyper-parameters found before
-N_ROUNDS = 3  # of hyper-parameters given steps, and steps given hyper-parameters
+COLD = (0.0,) * 3  # rounds of hyper-parameters given steps, and steps given hyper-parameters
+WARM = (8.0, 4.0, *COLD)  # the same, where steps are given credit first: nats each
 STEP_SCALES = (0.3, 1.0, 3.0)  # variance of a step, times that of the effects without steps
 LINEAR_PART, SMOOTH_PART = 2, 3  # which hyper-parameters are log s_l and log s_v
 ABSENT = -14.0  # their value where effects have no such part
 SIZES = np.linspace(-2.4, 2.4, 7)  # of a part, in prior sds: its evidence is averaged over them
 KEPT = 0.01  # posterior weight below which constant, linear, or curved effects are dropped
-HOPELESS = 20.0  # nats that effects without a line lie behind, all else as it is with one: not worth a search
+HOPELESS = 20.0  # nats that effects without a line lie behind: not worth a search from there
 
 
 @dataclass(frozen=True)
@@ -121,12 +123,15 @@ def fit_processes(kernel: Kernel, runs: Runs, cfg: EstimatorConfig, seed: int) -
     tracks = [search.follow(straight, none, sizes, (SMOOTH_PART,)), search.follow(curved, none, sizes)]
     if tracks[0].guess.found != tracks[1].guess.found:
         # A curve can stand in for steps: look for one beside the steps that were found without it.
-        bent = tracks[0].values.copy()
-        bent[[SMOOTH_PART, *kernel.lengths]] = curved[[SMOOTH_PART, *kernel.lengths]]
-        bent = search.fit(bent, tracks[0].guess.extra)
-        again = search.follow(bent, tracks[0].guess, sizes)
-        tracks[1] = max(tracks[1], again, key=lambda track: track.log_posterior)
+        tracks[1] = _choose(tracks[1], search.add(tracks[0], curved, (SMOOTH_PART, *kernel.lengths), sizes))
     tracks += search.flatten(tracks[0])
+    if any(track.guess.found for track in tracks):
+        # So can a line, and noise: begin without it, with more steps than the runs seem to speak for.
+        flat = search.start_flat(straight, none, sizes)
+        if flat.log_posterior > max(track.log_posterior for track in tracks) - HOPELESS:
+            line = search.add(flat, straight, (LINEAR_PART,), sizes, (SMOOTH_PART,))
+            curve = search.add(line, curved, (SMOOTH_PART, *kernel.lengths), sizes)
+            tracks = [_choose(*pair) for pair in zip_longest(tracks, (line, curve, flat))]
     logs = np.array([track.log_posterior for track in tracks])
     shares = np.exp(logs - np.logaddexp.reduce(logs))
     shares = np.where(shares > KEPT, shares, 0.0) / shares[shares > KEPT].sum()
@@ -149,20 +154,46 @@ class _Search:
         most = self.cfg.max_search if start is None else min(self.cfg.max_search, N_REFITTED)
         return self.evidence.maximise(most, self._add_common(extra), start, fixed)
 
-    def follow(self, values: Floats, guess: _Guess, sizes: list[float], fixed: tuple[int, ...] = ()) -> _Track:
+    def follow(
+        self,
+        values: Floats,
+        guess: _Guess,
+        sizes: list[float],
+        fixed: tuple[int, ...] = (),
+        credits: tuple[float, ...] = COLD,
+    ) -> _Track:
         """Alternate between the steps and the hyper-parameters that suit each other until the steps stay."""
-        for rounds_left in range(N_ROUNDS, -1, -1):
+        for credit in (*credits, None):
             solved = self._solve(values)
             options = self._list_options(guess.steps, solved) if self.cfg.steps else None
-            if options is None or not rounds_left:
+            if options is None or credit is None:
                 break
-            found, size = find_steps(options, [guess.size] if guess.size else sizes, options.locate(guess.found))
-            if options.name(found) == guess.found and (guess.is_polished or not found):
+            tried = [guess.size] if guess.size and not credit else sizes
+            found, size = find_steps(options, tried, options.locate(guess.found), credit)
+            if not credit and options.name(found) == guess.found and (guess.is_polished or not found):
                 break
-            guess = self._cover(guess, options, found, size)
+            guess = self._cover(guess, options, found, size, is_early=credit > 0)
             # Without steps the rest had to stand in for them: look for its own size beside them.
             values = self.fit(values, guess.extra, fixed)
         return _Track(values, self._weigh(values, guess.extra, fixed) + guess.log_prior, guess, solved, options)
+
+    def start_flat(self, straight: Floats, none: _Guess, sizes: list[float]) -> _Track:
+        """Return effects constant but for steps, each of which has credit first.
+
+        One of many steps explains little: the others are noise beside it, until they are there as well.
+        """
+        fixed = (LINEAR_PART, SMOOTH_PART)
+        values = straight.copy()
+        values[list(fixed)] = ABSENT
+        return self.follow(self.fit(values, fixed=fixed), none, sizes, fixed, WARM)
+
+    def add(
+        self, track: _Track, other: Floats, parts: tuple[int, ...], sizes: list[float], fixed: tuple[int, ...] = ()
+    ) -> _Track:
+        """Look for a line or a curve, from where it was without steps, beside the steps of a track."""
+        values = track.values.copy()
+        values[list(parts)] = other[list(parts)]
+        return self.follow(self.fit(values, track.guess.extra, fixed), track.guess, sizes, fixed)
 
     def flatten(self, track: _Track) -> list[_Track]:
         """Take the line out of effects, and keep their steps: one more track, or none where that is hopeless."""
@@ -180,19 +211,22 @@ class _Search:
         return solve(K, self.runs.outcomes, self.runs.y)
 
     def _list_options(self, steps: Steps, solved: Solved) -> Options:
-        expanded = steps.expand(self.runs.points.X, self.runs.points.R)
+        expanded = steps.expand(self.runs.points)
         gram = make_gram(expanded, solved, self.runs.y)
         # Where every effect sees its own state, a threshold is one in all of them.
         return list_options(gram, expanded.shape[2], steps.n_simple, single=self.kernel.is_shared)
 
-    def _cover(self, guess: _Guess, options: Options, found: Chosen, size: float) -> _Guess:
-        """Return what some steps add to the covariance; around those first found, and found next, more are proposed."""
+    def _cover(self, guess: _Guess, options: Options, found: Chosen, size: float, *, is_early: bool) -> _Guess:
+        """Return what some steps add to the covariance; around those first found, and found next, more are proposed.
+
+        Where it is early, and too many were found, not yet.
+        """
         steps, every = guess.steps, sorted({step for step, _ in options.name(found)})
-        F = steps.expand(self.points.X, self.points.R).reshape(len(self.points.X), -1)[:, options.gather(found)]
+        F = steps.expand(self.points).reshape(len(self.points.X), -1)[:, options.gather(found)]
         X, is_first = self.runs.points.X, len(steps.features) == steps.n_simple
-        if is_first:
+        if is_first and not is_early:
             steps = nest_steps(X, refine_steps(X, steps, every), list_parents(options, found))
-        elif not guess.is_polished:
+        elif not is_first and not guess.is_polished:
             steps = polish_steps(X, steps, every)
         extra, log_prior = size * (F @ F.T), options.weigh_prior(found)
         return _Guess(steps, options.name(found), size, extra, log_prior, is_polished=not is_first)
@@ -209,6 +243,12 @@ class _Search:
     def _add_common(self, extra: Floats | None) -> Floats:
         """Return the covariance of the searched runs that does not depend on hyper-parameters."""
         return self.common_of_searched if extra is None else self.common_of_searched + extra
+
+
+def _choose(first: _Track | None, second: _Track | None) -> _Track:
+    """Return the likelier of two tracks, one of which may not be there."""
+    tracks = [track for track in (first, second) if track]
+    return max(tracks, key=lambda track: track.log_posterior)
 
 
 def _finish(runs: Runs, track: _Track, share: float, sizes: list[float], seed: int) -> Process:

@@ -18,6 +18,7 @@ MOST_COEFFICIENTS = 96  # of one set: with many domains a step is many coefficie
 N_PARENTS = 3  # steps that others are nested in
 N_SWEEPS, N_DISCARDED = 100, 20
 N_EXCHANGES = 3  # passes over the set that a search finds
+N_OVER = 2  # steps more than effects, where steps are given credit
 N_SPARE = 5  # places for steps beyond those that a greedy search finds: doubtful ones share them
 HOPELESS = 1e-5  # share of a place, next to the set found, below which an option is not drawn
 
@@ -48,40 +49,47 @@ def no_steps(n_outcomes: int) -> StepPosterior:
     return StepPosterior(np.empty(0, dtype=np.int64), np.empty((0, n_outcomes)), np.empty((0, 0)), {(): 1.0})
 
 
-def find_steps(options: Options, variances: Sequence[float], start: Chosen = ()) -> tuple[Chosen, float]:
+def find_steps(
+    options: Options, variances: Sequence[float], start: Chosen = (), credit: float = 0.0
+) -> tuple[Chosen, float]:
     """Return a likely set of steps and the variance of a step that suits it.
 
     Each that is there is exchanged for the best in its place, or dropped; then the option that helps most is
-    added until none does; and again until the set stays.
+    added until none does; and again until the set stays. With ``credit``, nats that each is given in advance,
+    only the least of options are looked at, of which there may be two more than effects.
     """
     found: list[tuple[float, Chosen, float]] = []
+    worth = options.log_prior + log(PRIOR_MORE)
+    most = len(options.options)
+    if credit:
+        worth, most = np.where(options.is_least, worth + credit, -np.inf), options.n_effects + N_OVER
     for variance in variances:
         chosen = list(start)
         for _ in range(N_EXCHANGES):
             before = list(chosen)
-            _exchange(options, chosen, variance)
-            _grow(options, chosen, variance)
+            _exchange(options, chosen, variance, worth)
+            _grow(options, chosen, variance, worth, most)
             if chosen == before or len(chosen) < 2:
                 break
-        total = options.score(chosen, variance) + options.weigh_prior(chosen)
+        total = options.score(chosen, variance) + float(worth[chosen].sum())
         found.append((total, tuple(chosen), variance))
     return max(found, key=lambda item: item[0])[1:]
 
 
-def _grow(options: Options, chosen: list[int], variance: float) -> None:
-    while True:
-        gains = options.weigh(chosen, variance) + options.log_prior + log(PRIOR_MORE)
+def _grow(options: Options, chosen: list[int], variance: float, worth: Floats, most: int) -> None:
+    while len(chosen) < most:
+        gains = options.weigh(chosen, variance) + worth
         best = int(gains.argmax())
         if gains[best] <= 0 or (chosen and len(options.gather([*chosen, best])) > MOST_COEFFICIENTS):
             return
         chosen.append(best)
 
 
-def _exchange(options: Options, chosen: list[int], variance: float) -> None:
+def _exchange(options: Options, chosen: list[int], variance: float, worth: Floats) -> None:
     for option in list(chosen):
         at = chosen.index(option)
         rest = chosen[:at] + chosen[at + 1 :]
-        gains = options.weigh(rest, variance) + options.log_prior + log(PRIOR_MORE)
+        gains = options.weigh(rest, variance) + worth
         best = int(gains.argmax())
         if gains[best] <= 0:
             chosen.pop(at)

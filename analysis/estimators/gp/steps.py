@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.estimators.gp.kernel import Points
+
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Condition = tuple[tuple[int, int], tuple[float, float], tuple[bool, bool]]
@@ -48,10 +50,14 @@ class Steps:
         held = indicate(X, self.columns, self.features[rows], self.thresholds[rows], self.above[rows])
         return held - self.means[rows]
 
-    def expand(self, X: Floats, R: Floats) -> Floats:
-        """Return regressors (n, C, p + 1): the step of each coordinate's effect, and of the level."""
-        h = self.evaluate(X)
-        return np.concatenate([h * R[:, None, :], h.mean(axis=2, keepdims=True)], axis=2)
+    def expand(self, points: Points) -> Floats:
+        """Return regressors (n, C, p + 1): the step of each coordinate's effect, and of the level.
+
+        An effect jumps at every mixture, so the step is of ``theta(x)' Z``, and not of its residuals: were ``e(x)``
+        taken off, the level would jump by ``theta' e(x)`` where the effect does, which no smooth g takes up.
+        """
+        h = self.evaluate(points.X)
+        return np.concatenate([h * points.Z[:, None, :], h.mean(axis=2, keepdims=True)], axis=2)
 
 
 def indicate(X: Floats, columns: Indices, features: Indices, thresholds: Floats, above: NDArray[np.bool_]) -> Floats:

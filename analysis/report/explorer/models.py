@@ -98,7 +98,7 @@ def _describe_process(effects: ProcessEffects) -> dict[str, Any]:
         "y": scale.y,
         "X": pack(points.X),
         "R": pack(points.R),
-        "Z": pack(points.Z) if kernel.has_surface else None,
+        "Z": pack(points.Z),
         "columns": kernel.columns.tolist(),
         "smoothness": kernel.smoothness,
         "common": effects.common.size,

@@ -13,7 +13,7 @@ class ProcessModel extends Model {
     super(content, coordinates);
     this.X = unpackRows(content.X);
     this.R = unpackRows(content.R);
-    this.Z = content.Z && unpackRows(content.Z);
+    this.Z = unpackRows(content.Z);
     this.pulls = this.R.map((row) => content.common * content.common * sum(row));
     this.isShared = content.columns.every((row) => row.every((column, f) => column === content.columns[0][f]));
     this.solutions = content.processes.map((part) => this.unpackSolution(part));
@@ -41,7 +41,7 @@ class ProcessModel extends Model {
     solution.regressors = part.steps.map((step) =>
       Float64Array.from(this.X, (state, i) => {
         const { coordinate } = step;
-        if (coordinate !== null) return this.raise(step, state, coordinate) * this.R[i][coordinate];
+        if (coordinate !== null) return this.raise(step, state, coordinate) * this.Z[i][coordinate];
         return sum(step.means.map((_, p) => this.raise(step, state, p))) / step.means.length;
       }),
     );
