@@ -1,0 +1,73 @@
+"""Attention of short sequences as dense products, with its gradient written out, for a CPU.
+
+Up to a hundred-odd tokens torch's own kernel takes twice the time: its blocks are for long sequences. Scores of all
+keys are made here, also of those that a query does not see. Heads that share keys stand below each other in one product.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+DENSE = 128  # keys up to which this pays
+
+
+@dataclass(frozen=True)
+class Dense:
+    """What a gradient needs: all of shape (sequences * key heads, rows, ...), queries of a key's heads end to end."""
+
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    shares: torch.Tensor
+    mixed: torch.Tensor
+    scale: float
+
+    def find_gradients(self, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Go back from ``grad``, shape (n, n_queries, heads, size), to queries, keys and values, each of its shape."""
+        n, n_keys = len(grad), self.key.shape[1]
+        of_mixed = fold_heads(grad, len(self.key) // n)
+        of_value = torch.bmm(self.shares.transpose(1, 2), of_mixed)
+        along = torch.linalg.vecdot(of_mixed, self.mixed).unsqueeze(-1)
+        slopes = torch.baddbmm(along, of_mixed, self.value.transpose(1, 2), beta=-self.scale, alpha=self.scale)
+        slopes.mul_(self.shares)
+        of_query = torch.bmm(slopes, self.key)
+        of_key = torch.bmm(slopes.transpose(1, 2), self.query)
+        return unfold_heads(of_query, n, grad.shape[1]), unfold_heads(of_key, n, n_keys), unfold_heads(of_value, n, n_keys)
+
+
+def attend_dense(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scale: float
+) -> tuple[torch.Tensor, Dense]:
+    """Attend within each of several sequences.
+
+    Parameters
+    ----------
+    query : Tensor, shape (n, n_queries, heads, size)
+    key, value : Tensor, shape (n, n_keys, key heads, size)
+    mask : Tensor, shape (heads / key heads * n_queries, n_keys), or the same for each sequence and key head
+        Added to the scores: 0 or minus infinity.
+    scale : float
+        Of the scores.
+
+    Returns
+    -------
+    mixed : Tensor, shape (n, n_queries, heads, size)
+    kept : Dense
+        For the gradient.
+    """
+    queries, keys, values = (fold_heads(part, key.shape[2]) for part in (query, key, value))
+    shares = torch.baddbmm(mask, queries, keys.transpose(1, 2), alpha=scale).softmax(-1)
+    mixed = torch.bmm(shares, values)
+    return unfold_heads(mixed, len(query), query.shape[1]), Dense(queries, keys, values, shares, mixed, scale)
+
+
+def fold_heads(rows: torch.Tensor, n_key_heads: int) -> torch.Tensor:
+    """Lay shape (n, n_rows, heads, size) out as (n * key heads, heads / key heads * n_rows, size)."""
+    return rows.transpose(1, 2).reshape(len(rows) * n_key_heads, -1, rows.shape[-1])
+
+
+def unfold_heads(folded: torch.Tensor, n: int, n_rows: int) -> torch.Tensor:
+    """Undo :func:`fold_heads`, without a copy."""
+    return folded.view(n, -1, n_rows, folded.shape[-1]).transpose(1, 2)

@@ -1,0 +1,68 @@
+"""Queries, keys and values of a layer that is written out: in one product, columns that turn together side by side.
+
+Products of queries and keys do not see the order of a head's columns, so weights are put in it and nothing else is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_TURNS: WeakKeyDictionary[torch.nn.Module, torch.Tensor] = WeakKeyDictionary()
+
+
+def find_turns(model: PreTrainedModel, rows: torch.Tensor, position_ids: torch.Tensor, longest: int) -> torch.Tensor:
+    """Ask the model for the rotary angles of every position there is, and hand them to the tokens.
+
+    Those of a usual model are kept for the next batch, since none depends on how many there are.
+
+    Returns
+    -------
+    Tensor, shape (n_tokens, size / 2)
+        As numbers on the unit circle.
+    """
+    rotary = model.get_decoder().rotary_emb
+    known = _TURNS.get(rotary)
+    if known is None or len(known) < longest or known.dtype.to_real() != rows.dtype:
+        is_usual = getattr(rotary, "rope_type", None) == "default"
+        longest = 1 << (longest - 1).bit_length() if is_usual else longest
+        cos, sin = rotary(rows, torch.arange(longest, device=rows.device)[None])
+        known = torch.complex(*(part[0, :, : part.shape[-1] // 2].contiguous() for part in (cos, sin)))
+        if is_usual:
+            _TURNS[rotary] = known
+    return known.index_select(0, position_ids)
+
+
+def turn(heads: torch.Tensor, n_turned: int, turns: torch.Tensor) -> torch.Tensor:
+    """Turn the first heads of shape (n, heads, size) in place."""
+    pairs = torch.view_as_complex(heads.view(len(heads), -1, heads.shape[-1] // 2, 2))
+    pairs[:, :n_turned].mul_(turns[:, None])
+    return heads
+
+
+def join_maps(parts: Sequence[torch.Tensor], n_turned: int, size: int, axis: int) -> torch.Tensor:
+    """Join weights (``axis`` -2) or biases (-1) of queries, keys or values, columns in their order."""
+    joined = torch.cat([*parts], dim=axis)
+    return joined.index_select(axis, find_order(n_turned, joined.shape[axis] // size, size)[0])
+
+
+def split_maps(joined: torch.Tensor, like: Sequence[torch.Tensor], n_turned: int, size: int, axis: int) -> Sequence[torch.Tensor]:
+    """Undo :func:`join_maps` for a gradient."""
+    order = find_order(n_turned, joined.shape[axis] // size, size)[1]
+    return torch.split(joined.index_select(axis, order), [part.shape[axis] for part in like], dim=axis)
+
+
+@lru_cache(maxsize=64)
+def find_order(n_turned: int, n_heads: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Say which column comes to each place, and back; the heads that turn stand first."""
+    places = torch.arange(n_heads * size).view(n_heads, size)
+    turned = places[:n_turned].view(n_turned, 2, -1).transpose(1, 2).reshape(n_turned, size)
+    order = torch.cat([turned, places[n_turned:]]).flatten()
+    return order, order.argsort()
