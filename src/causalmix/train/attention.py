@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import scaled_dot_product_attention
 
 from causalmix.errors import TrainError, nearest_name
@@ -23,6 +24,30 @@ from causalmix.train.flat import Flat
 KINDS = ("documents", "varlen", "flex")
 SHORT = 64  # documents up to this many tokens are gathered together: below it a call costs more than padding
 Tensors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """Rows of documents of like length beside each other, each document filled up to its group's longest.
+
+    Attributes
+    ----------
+    gather : Tensor of int64, shape (n_gathered,)
+        Position -> row, group after group, document after document; what fills one up is any row of it.
+    scatter : Tensor of int64, shape (n_rows,)
+        Row -> position.
+    groups : tuple of (n_documents, length)
+        The shapes in ``gather``.
+    """
+
+    gather: torch.Tensor
+    scatter: torch.Tensor
+    groups: tuple[tuple[int, int], ...]
+
+    def cut(self, gathered: torch.Tensor) -> list[torch.Tensor]:
+        """Cut gathered rows into groups of shape (n_documents, length, ...)."""
+        parts = gathered.split([n_documents * length for n_documents, length in self.groups])
+        return [part.unflatten(0, shape) for part, shape in zip(parts, self.groups)]
 
 
 @dataclass(frozen=True)
@@ -36,13 +61,12 @@ class Layout:
     boundaries : Tensor of int32, shape (n_documents + 1,)
     longest : int
         Tokens of the longest document, or a bound that does not change from batch to batch.
-    gather : Tensor of int64, shape (n_gathered,)
-        ``documents``: position -> token, group after group, document after document, each filled up to its group's
-        longest with tokens that nothing attends to.
-    scatter : Tensor of int64, shape (n_tokens,)
-        ``documents``: token -> position.
-    groups : tuple of (n_documents, length)
-        ``documents``: the shapes in ``gather``.
+    whole : Gathering
+        ``documents``: of all tokens. What fills a document up follows it, so causal attention never looks at it.
+    asked : Gathering or None
+        ``documents``: of the tokens that carry a label, in groups of the same documents; None where one has none.
+    masks : tuple of Tensor, shape (n_documents, n_queries, n_keys)
+        ``documents``: what each of these sees of its document, 0 or minus infinity.
     block_mask : BlockMask
         ``flex``.
     """
@@ -50,9 +74,9 @@ class Layout:
     kind: str
     boundaries: torch.Tensor
     longest: int
-    gather: torch.Tensor | None = None
-    scatter: torch.Tensor | None = None
-    groups: tuple[tuple[int, int], ...] = ()
+    whole: Gathering | None = None
+    asked: Gathering | None = None
+    masks: tuple[torch.Tensor, ...] = ()
     block_mask: Any = None
 
 
@@ -170,48 +194,56 @@ class Regroup(torch.autograd.Function):
 
 
 def _gather_documents(flat: Flat, longest: int) -> Layout:
-    lengths = flat.lengths
-    starts = np.cumsum(lengths) - lengths
-    classes = np.ceil(np.log2(np.maximum(lengths, SHORT))).astype(np.int64)
-    gather, scatter, groups, at = [], np.empty(int(lengths.sum()), dtype=np.int64), [], 0
-    for size in np.unique(classes):
-        chosen = np.flatnonzero(classes == size)
-        width = int(lengths[chosen].max())
-        # What fills a document up follows it, so causal attention never looks at it; any token will do.
-        columns = np.minimum(np.arange(width), lengths[chosen][:, None] - 1)
-        gather.append((starts[chosen][:, None] + columns).ravel())
-        within = np.arange(int(lengths[chosen].sum())) - np.repeat(
-            np.cumsum(lengths[chosen]) - lengths[chosen], lengths[chosen]
-        )
-        scatter[np.repeat(starts[chosen], lengths[chosen]) + within] = (
-            at + np.repeat(np.arange(len(chosen)) * width, lengths[chosen]) + within
-        )
-        groups.append((len(chosen), width))
-        at += len(chosen) * width
-    device = flat.input_ids.device
-    return Layout(
-        "documents",
-        flat.boundaries,
-        longest,
-        gather=torch.from_numpy(np.concatenate(gather)).to(device),
-        scatter=torch.from_numpy(scatter).to(device),
-        groups=tuple(groups),
-    )
+    classes = np.ceil(np.log2(np.maximum(flat.lengths, SHORT))).astype(np.int64)
+    groups = [np.flatnonzero(classes == size) for size in np.unique(classes)]
+    whole = _gather(flat.lengths, groups, flat.input_ids.device)
+    where = flat.where.numpy(force=True)
+    owners = np.searchsorted(np.cumsum(flat.lengths), where, side="right")
+    counts = np.bincount(owners, minlength=len(flat.lengths))
+    if not counts.all() or (owners[1:] < owners[:-1]).any():
+        return Layout("documents", flat.boundaries, longest, whole=whole)
+    asked = _gather(counts, groups, flat.input_ids.device)
+    places = asked.cut(flat.position_ids.index_select(0, flat.where).index_select(0, asked.gather))
+    masks = tuple(_hide_later(place, length) for place, (_, length) in zip(places, whole.groups))
+    return Layout("documents", flat.boundaries, longest, whole=whole, asked=asked, masks=masks)
+
+
+def _gather(counts: NDArray[np.int64], groups: list[NDArray[np.int64]], device: torch.device) -> Gathering:
+    """Gather rows of documents, of which each has so many."""
+    starts = np.cumsum(counts) - counts
+    gather, scatter, shapes, at = [], np.empty(int(counts.sum()), dtype=np.int64), [], 0
+    for chosen in groups:
+        own = counts[chosen, None]
+        columns = np.arange(int(own.max()))
+        rows = starts[chosen, None] + np.minimum(columns, own - 1)
+        gather.append(rows.ravel())
+        is_own = columns < own
+        scatter[rows[is_own]] = at + np.flatnonzero(is_own)
+        shapes.append(rows.shape)
+        at += rows.size
+    parts = (torch.from_numpy(part).to(device) for part in (np.concatenate(gather), scatter))
+    return Gathering(*parts, tuple(shapes))
+
+
+def _hide_later(places: torch.Tensor, n_keys: int) -> torch.Tensor:
+    keys = torch.arange(n_keys, device=places.device)
+    return torch.where(keys > places[..., None], -torch.inf, 0.0)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # its shapes are another for every batch
 def _attend_documents(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scale: float
 ) -> torch.Tensor:
-    gathered = [Regroup.apply(part, layout.gather, layout.scatter) for part in (query, key, value)]  # type: ignore[no-untyped-call]
-    sizes = [n_documents * width for n_documents, width in layout.groups]
+    way = layout.whole
+    assert way is not None
+    gathered = [Regroup.apply(part, way.gather, way.scatter) for part in (query, key, value)]  # type: ignore[no-untyped-call]
     outputs = []
-    for shape, *group in zip(layout.groups, *(part.split(sizes) for part in gathered)):
-        queries, keys, values = (part.unflatten(0, shape).transpose(1, 2) for part in group)
+    for group in zip(*map(way.cut, gathered)):
+        queries, keys, values = (part.transpose(1, 2) for part in group)
         out = scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=scale, enable_gqa=True)
         outputs.append(out.transpose(1, 2).flatten(0, 1).flatten(1))
     whole = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-    return torch.as_tensor(Regroup.apply(whole, layout.scatter, layout.gather))  # type: ignore[no-untyped-call]
+    return torch.as_tensor(Regroup.apply(whole, way.scatter, way.gather))  # type: ignore[no-untyped-call]
 
 
 @lru_cache(maxsize=2)

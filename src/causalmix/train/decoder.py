@@ -19,9 +19,8 @@ from causalmix.train.attention import Layout, attend
 from causalmix.train.branches import Branches, attend_branches
 from causalmix.train.device import keep_compiled
 from causalmix.train.kernels import Gate, RootMeanSquareNorm, Rotation, swap_halves
-from causalmix.train.layer import is_written_out
 from causalmix.train.scoring import score_layers
-from causalmix.train.written import run_layers
+from causalmix.train.written import Plain, find_plain, run_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,14 +38,16 @@ class Decoding:
         Compute a layer's activations again in the backward pass instead of keeping them.
     compile : bool
         Through torch.compile, one graph for all layers.
-    written_out : bool, optional
-        Take :mod:`~causalmix.train.layer`'s parts of a layer; None finds out whether it can, which takes longer than
-        one of them: see :func:`settle`.
+    plain : Plain, optional
+        What :mod:`~causalmix.train.written` computes the layers from, where it can.
+    is_settled : bool
+        Whether it was looked for, which takes longer than a layer: see :func:`settle`.
     """
 
     recompute: bool = False
     compile: bool = False
-    written_out: bool | None = None
+    plain: Plain | None = None
+    is_settled: bool = False
 
 
 class Tokens(Protocol):
@@ -85,10 +86,10 @@ def run_decoder(
         States at ``flat.where``, before the head.
     """
     how = settle(model, how or Decoding())
-    if how.written_out:
-        if isinstance(layout, Branches):
-            return score_layers(model, flat, layout)
-        return run_layers(model, flat, layout, how.recompute)
+    if how.plain is not None and isinstance(layout, Branches):
+        return score_layers(how.plain, flat, layout)
+    if how.plain is not None:
+        return run_layers(how.plain, flat, layout, how.recompute)
     decoder = model.get_decoder()
     mix, finish = (compile_part(mix_tokens), compile_part(finish_layer)) if how.compile else (mix_tokens, finish_layer)
     *layers, last = decoder.layers
@@ -108,10 +109,10 @@ def run_decoder(
 
 
 def settle(model: PreTrainedModel, how: Decoding) -> Decoding:
-    """Find out once how a model's layers are computed; adapters that are put in or taken out later change it."""
-    if how.written_out is not None:
+    """Find out once how a model's layers are computed; adapters or weights that are exchanged later change it."""
+    if how.is_settled:
         return how
-    return replace(how, written_out=not how.compile and is_written_out(model.get_decoder()))
+    return replace(how, plain=None if how.compile else find_plain(model), is_settled=True)
 
 
 def find_angles(model: PreTrainedModel, rows: torch.Tensor, position_ids: torch.Tensor, longest: int) -> Angles:

@@ -15,52 +15,65 @@ DENSE = 128  # keys up to which this pays
 
 @dataclass(frozen=True)
 class Dense:
-    """What a gradient needs: all of shape (sequences * key heads, rows, ...), queries of a key's heads end to end."""
+    """What attention found, and what its gradient needs.
+
+    Attributes
+    ----------
+    query, key, value, shares, found : Tensor, shape (n * key heads, rows, ...)
+        Queries of the heads that share keys lie end to end.
+    scale : float
+    n, n_queries : int
+        Sequences, and queries of each head of them.
+    """
 
     query: torch.Tensor
     key: torch.Tensor
     value: torch.Tensor
     shares: torch.Tensor
-    mixed: torch.Tensor
+    found: torch.Tensor
     scale: float
+    n: int
+    n_queries: int
+
+    @property
+    def mixed(self) -> torch.Tensor:
+        """What attention found, shape (n, n_queries, heads, size)."""
+        return unfold_heads(self.found, self.n, self.n_queries)
 
     def find_gradients(self, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Go back from ``grad``, shape (n, n_queries, heads, size), to queries, keys and values, each of its shape."""
-        n, n_keys = len(grad), self.key.shape[1]
+        n, n_keys = self.n, self.key.shape[1]
         of_mixed = fold_heads(grad, len(self.key) // n)
         of_value = torch.bmm(self.shares.transpose(1, 2), of_mixed)
-        along = torch.linalg.vecdot(of_mixed, self.mixed).unsqueeze(-1)
+        along = torch.linalg.vecdot(of_mixed, self.found).unsqueeze(-1)
         slopes = torch.baddbmm(along, of_mixed, self.value.transpose(1, 2), beta=-self.scale, alpha=self.scale)
         slopes.mul_(self.shares)
         of_query = torch.bmm(slopes, self.key)
         of_key = torch.bmm(slopes.transpose(1, 2), self.query)
-        return unfold_heads(of_query, n, grad.shape[1]), unfold_heads(of_key, n, n_keys), unfold_heads(of_value, n, n_keys)
+        return (
+            unfold_heads(of_query, n, self.n_queries),
+            unfold_heads(of_key, n, n_keys),
+            unfold_heads(of_value, n, n_keys),
+        )
 
 
 def attend_dense(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scale: float
-) -> tuple[torch.Tensor, Dense]:
+) -> Dense:
     """Attend within each of several sequences.
 
     Parameters
     ----------
     query : Tensor, shape (n, n_queries, heads, size)
     key, value : Tensor, shape (n, n_keys, key heads, size)
-    mask : Tensor, shape (heads / key heads * n_queries, n_keys), or the same for each sequence and key head
+    mask : Tensor, shape (heads / key heads * n_queries, n_keys), or that for each sequence and key head
         Added to the scores: 0 or minus infinity.
     scale : float
         Of the scores.
-
-    Returns
-    -------
-    mixed : Tensor, shape (n, n_queries, heads, size)
-    kept : Dense
-        For the gradient.
     """
     queries, keys, values = (fold_heads(part, key.shape[2]) for part in (query, key, value))
     shares = torch.baddbmm(mask, queries, keys.transpose(1, 2), alpha=scale).softmax(-1)
-    mixed = torch.bmm(shares, values)
-    return unfold_heads(mixed, len(query), query.shape[1]), Dense(queries, keys, values, shares, mixed, scale)
+    return Dense(queries, keys, values, shares, torch.bmm(shares, values), scale, *query.shape[:2])
 
 
 def fold_heads(rows: torch.Tensor, n_key_heads: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from causalmix.train.attention import Layout
+from causalmix.train.attention import Gathering, Layout
 from causalmix.train.dense import DENSE, Dense, attend_dense
 
 
@@ -25,60 +25,67 @@ class Documents:
     """
 
     def __init__(self, layout: Layout, n_heads: int, scaling: float) -> None:
+        assert layout.whole is not None
         self.layout, self.n_heads, self.scaling = layout, n_heads, scaling
+        self.whole: Gathering = layout.whole
         self.groups: list[Dense | Long] = []
 
-    def run(self, heads: torch.Tensor) -> torch.Tensor:
+    def run(self, made: list[torch.Tensor]) -> torch.Tensor:
         """Attend.
 
         Parameters
         ----------
-        heads : Tensor, shape (n_tokens, heads, size)
-            Of queries, of keys and of values, in this order.
+        made : list of Tensor
+            From :meth:`~causalmix.train.layer.Opening.run`.
 
         Returns
         -------
-        Tensor, shape (n_tokens, n_heads * size)
+        Tensor, shape (n_queries, n_heads * size)
         """
-        assert self.layout.gather is not None and self.layout.scatter is not None
-        self.n_key_heads = (heads.shape[1] - self.n_heads) // 2
-        parts = self._cut(heads.index_select(0, self.layout.gather))
-        outputs = [self._attend(part).flatten(2).flatten(0, 1) for part in parts]
-        whole = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-        return whole.index_select(0, self.layout.scatter)
+        asked = self.layout.asked if len(made) == 2 else None
+        self.ways = [self.whole] if asked is None else [asked, self.whole]  # how each of the made is gathered
+        self.widths = [part.shape[1] for part in made]
+        masks = self.layout.masks if asked is not None else [None] * len(self.whole.groups)
+        gathered = [part.index_select(0, way.gather) for part, way in zip(made, self.ways)]
+        self.groups = [attend_group(*parts, mask, self.scaling) for parts, mask in zip(self._cut(gathered), masks)]
+        outputs = [group.mixed.flatten(2).flatten(0, 1) for group in self.groups]
+        joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        return joined.detach().index_select(0, self.ways[0].scatter)
 
-    def go_back(self, grad: torch.Tensor) -> torch.Tensor:
-        """Return the gradient of ``heads`` from that of what :meth:`run` returned."""
-        layout = self.layout
-        assert layout.gather is not None and layout.scatter is not None
-        n_all, size = self.n_heads + 2 * self.n_key_heads, grad.shape[1] // self.n_heads
-        # What fills documents up is no query of anything, so the gradient there is none.
-        filled = grad.new_zeros(len(layout.gather), grad.shape[1]).index_copy_(0, layout.scatter, grad)
-        of_heads = grad.new_empty(len(layout.gather), n_all, size)
-        ways = zip(self.groups, self._cut(filled.view(len(filled), -1, size)), self._cut(of_heads))
-        for group, of_mixed, of_part in ways:
-            places = of_part.split([self.n_heads, self.n_key_heads, self.n_key_heads], dim=2)
-            for place, found in zip(places, group.find_gradients(of_mixed)):
+    def go_back(self, grad: torch.Tensor) -> list[torch.Tensor]:
+        """Return the gradients of ``made`` from that of what :meth:`run` returned."""
+        way, size = self.ways[0], grad.shape[1] // self.n_heads
+        # What fills documents up asks for nothing, so the gradient there is none.
+        filled = grad.new_zeros(len(way.gather), grad.shape[1]).index_copy_(0, way.scatter, grad)
+        buffers = [grad.new_empty(len(way.gather), width, size) for way, width in zip(self.ways, self.widths)]
+        of_mixed = way.cut(filled.view(len(filled), -1, size))
+        for group, of_group, places in zip(self.groups, of_mixed, self._cut(buffers)):
+            for place, found in zip(places, group.find_gradients(of_group)):
                 place.copy_(found)
-        return of_heads.index_select(0, layout.scatter)
+        return [part.index_select(0, way.scatter) for part, way in zip(buffers, self.ways)]
 
-    def _cut(self, gathered: torch.Tensor) -> list[torch.Tensor]:
-        """Cut into groups of shape (n_documents, length, heads, size)."""
-        shapes = self.layout.groups
-        parts = gathered.split([n_documents * length for n_documents, length in shapes])
-        return [part.unflatten(0, shape) for part, shape in zip(parts, shapes)]
+    def _cut(self, gathered: list[torch.Tensor]) -> list[tuple[torch.Tensor, ...]]:
+        """Cut into queries, keys and values of each group, of shape (n_documents, length, heads, size) each."""
+        parts = [way.cut(part) for way, part in zip(self.ways, gathered)]
+        if len(parts) == 2:
+            return [(query, *pairs.chunk(2, dim=2)) for query, pairs in zip(*parts)]
+        n_keys = (self.widths[0] - self.n_heads) // 2
+        return [part.split([self.n_heads, n_keys, n_keys], dim=2) for part in parts[0]]
 
-    def _attend(self, part: torch.Tensor) -> torch.Tensor:
-        query, key, value = part.split([self.n_heads, self.n_key_heads, self.n_key_heads], dim=2)
-        length = part.shape[1]
-        if length > DENSE:
-            group: Dense | Long = Long(query, key, value, self.scaling)
-            self.groups.append(group)
-            return group.mixed.detach()
-        mask = find_mask(length, self.n_heads // self.n_key_heads, part.dtype)
-        mixed, group = attend_dense(query, key, value, mask, self.scaling)
-        self.groups.append(group)
-        return mixed
+
+def attend_group(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scaling: float
+) -> Dense | Long:
+    """Attend in documents of like length; ``mask`` (n_documents, n_queries, n_keys) or None for a query a key, in order."""
+    if key.shape[1] > DENSE:
+        return Long(query, key, value, mask, scaling)
+    n_key_heads, n_copies = key.shape[2], query.shape[2] // key.shape[2]
+    if mask is None:
+        mask = find_mask(key.shape[1], n_copies, key.dtype)
+    else:
+        shape = (len(key) * n_key_heads, -1, key.shape[1])
+        mask = mask.to(key.dtype)[:, None].expand(-1, query.shape[2], -1, -1).reshape(shape)
+    return attend_dense(query, key, value, mask, scaling)
 
 
 class Long:
@@ -86,19 +93,24 @@ class Long:
 
     Parameters
     ----------
-    query, key, value : Tensor, shape (n, length, heads, size)
-    scaling : float
+    query, key, value, mask, scaling
+        As of :func:`attend_group`.
 
     Attributes
     ----------
     mixed : Tensor, of the shape of ``query``
     """
 
-    def __init__(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float) -> None:
+    def __init__(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scaling: float
+    ) -> None:
         self.inputs = [part.detach().requires_grad_() for part in (query, key, value)]
+        mask = None if mask is None else mask.to(key.dtype)[:, None]
         with torch.enable_grad():
             parts = [part.transpose(1, 2) for part in self.inputs]
-            mixed = scaled_dot_product_attention(*parts, is_causal=True, scale=scaling, enable_gqa=True)
+            mixed = scaled_dot_product_attention(
+                *parts, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
+            )
             self.mixed = mixed.transpose(1, 2)
 
     def find_gradients(self, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -6,38 +6,53 @@ Products of queries and keys do not see the order of a head's columns, so weight
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-_TURNS: WeakKeyDictionary[torch.nn.Module, torch.Tensor] = WeakKeyDictionary()
+Tensors = Sequence[torch.Tensor]
+_TURNS: WeakKeyDictionary[torch.nn.Module, Turns] = WeakKeyDictionary()
 
 
-def find_turns(model: PreTrainedModel, rows: torch.Tensor, position_ids: torch.Tensor, longest: int) -> torch.Tensor:
-    """Ask the model for the rotary angles of every position there is, and hand them to the tokens.
+@dataclass(frozen=True)
+class Turns:
+    """Rotary angles of tokens at their places, as numbers on the unit circle, and their inverse.
+
+    Attributes
+    ----------
+    forth, back : complex Tensor, shape (n_tokens, size / 2)
+    """
+
+    forth: torch.Tensor
+    back: torch.Tensor
+
+    @property
+    def size(self) -> int:
+        """Columns of a head."""
+        return 2 * self.forth.shape[-1]
+
+    def select(self, tokens: torch.Tensor) -> Turns:
+        """Return those of some tokens."""
+        return Turns(self.forth.index_select(0, tokens), self.back.index_select(0, tokens))
+
+
+def find_turns(rotary: Any, rows: torch.Tensor, position_ids: torch.Tensor, longest: int) -> Turns:
+    """Ask a model for the rotary angles of every position there is, and hand them to the tokens.
 
     Those of a usual model are kept for the next batch, since none depends on how many there are.
-
-    Returns
-    -------
-    Tensor, shape (n_tokens, size / 2)
-        As numbers on the unit circle.
     """
-    rotary = model.get_decoder().rotary_emb
     known = _TURNS.get(rotary)
-    if known is None or len(known) < longest or known.dtype.to_real() != rows.dtype:
+    if known is None or len(known.forth) < longest or known.forth.dtype.to_real() != rows.dtype:
         is_usual = getattr(rotary, "rope_type", None) == "default"
         longest = 1 << (longest - 1).bit_length() if is_usual else longest
-        cos, sin = rotary(rows, torch.arange(longest, device=rows.device)[None])
-        known = torch.complex(*(part[0, :, : part.shape[-1] // 2].contiguous() for part in (cos, sin)))
+        cos, sin = (part[0, :, : part.shape[-1] // 2] for part in rotary(rows, torch.arange(longest)[None]))
+        known = Turns(torch.complex(cos.contiguous(), sin.contiguous()), torch.complex(cos.contiguous(), -sin))
         if is_usual:
             _TURNS[rotary] = known
-    return known.index_select(0, position_ids)
+    return known.select(position_ids)
 
 
 def turn(heads: torch.Tensor, n_turned: int, turns: torch.Tensor) -> torch.Tensor:
@@ -47,13 +62,13 @@ def turn(heads: torch.Tensor, n_turned: int, turns: torch.Tensor) -> torch.Tenso
     return heads
 
 
-def join_maps(parts: Sequence[torch.Tensor], n_turned: int, size: int, axis: int) -> torch.Tensor:
+def join_maps(parts: Tensors, n_turned: int, size: int, axis: int) -> torch.Tensor:
     """Join weights (``axis`` -2) or biases (-1) of queries, keys or values, columns in their order."""
     joined = torch.cat([*parts], dim=axis)
     return joined.index_select(axis, find_order(n_turned, joined.shape[axis] // size, size)[0])
 
 
-def split_maps(joined: torch.Tensor, like: Sequence[torch.Tensor], n_turned: int, size: int, axis: int) -> Sequence[torch.Tensor]:
+def split_maps(joined: torch.Tensor, like: Tensors, n_turned: int, size: int, axis: int) -> Tensors:
     """Undo :func:`join_maps` for a gradient."""
     order = find_order(n_turned, joined.shape[axis] // size, size)[1]
     return torch.split(joined.index_select(axis, order), [part.shape[axis] for part in like], dim=axis)

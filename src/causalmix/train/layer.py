@@ -6,51 +6,17 @@ axis of runs (:mod:`~causalmix.train.stack`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 
-from causalmix.train.heads import join_maps, split_maps, turn
-from causalmix.train.products import add_up, learn, multiply, normalise, pull, renormalise, scale
+from causalmix.train.heads import Tensors, Turns, join_maps, split_maps, turn
+from causalmix.train.products import add_at, add_up, learn, multiply, normalise, pull, renormalise, scale
 from causalmix.train.stack import StackedLinear
 
 KNOWN = (torch.nn.Linear, StackedLinear)  # an adapter, or a matrix that ranks share, is more than its weight
 N_OPENING = 7  # weights of the first part: norm, matrices, biases; those of the second follow
-Tensors = Sequence[torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Places:
-    """What a layer needs to know of its tokens' positions.
-
-    Attributes
-    ----------
-    turns, back : complex Tensor, shape (n_tokens, size / 2)
-        From :func:`~causalmix.train.heads.find_turns`, and their inverse.
-    n_turned : int
-        Heads of queries and keys.
-    epsilon : float
-        Of the norms.
-    """
-
-    turns: torch.Tensor
-    back: torch.Tensor
-    n_turned: int
-    epsilon: float
-
-    @property
-    def size(self) -> int:
-        """Columns of a head."""
-        return 2 * self.turns.shape[-1]
-
-
-def is_written_out(decoder: Any) -> bool:
-    """Tell whether a decoder's layers are computed here: plain ones, in full precision, on a CPU."""
-    weight = decoder.embed_tokens.weight
-    is_full = weight.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
-    return weight.device.type == "cpu" and is_full and all(map(is_plain, decoder.layers))
 
 
 def is_plain(layer: Any) -> bool:
@@ -75,6 +41,39 @@ def list_weights(layer: Any) -> list[torch.Tensor]:
     return [layer.input_layernorm.weight, *matrices, *biases, *(each.weight for each in closing)]
 
 
+class Projection:
+    """Some of queries, keys and values, in one product, and turned by their places.
+
+    Parameters
+    ----------
+    matrices, biases : sequence of Tensor
+    turns : Turns
+        Of the tokens that they are made of.
+    turning : slice
+        Those that turn, which values do not.
+    """
+
+    def __init__(self, matrices: Tensors, biases: Tensors, turns: Turns, turning: slice) -> None:
+        self.matrices, self.biases, self.turns, self.size = matrices, biases, turns, turns.size
+        self.n_turned = sum(matrix.shape[-2] for matrix in matrices[turning]) // turns.size
+
+    def run(self, inputs: torch.Tensor, spread: torch.Tensor | None) -> torch.Tensor:
+        """Return shape (n_tokens, heads, size); inputs of distinct tokens where ``spread`` says which token is which."""
+        self.inputs, self.spread = inputs, spread
+        self.joined = join_maps(self.matrices, self.n_turned, self.size, -2)
+        made = multiply(inputs, self.joined, join_maps(self.biases, self.n_turned, self.size, -1))
+        made = made if spread is None else made.index_select(0, spread)
+        return turn(made.view(len(made), -1, self.size), self.n_turned, self.turns.forth)
+
+    def go_back(self, grad: torch.Tensor) -> tuple[torch.Tensor, Tensors, Tensors]:
+        """Return the gradients of inputs, matrices and biases; ``grad`` is changed."""
+        grad = turn(grad, self.n_turned, self.turns.back).flatten(1)
+        grad = grad if self.spread is None else add_at(grad, self.spread, len(self.inputs))
+        of_matrices = split_maps(learn(grad, self.inputs, self.joined), self.matrices, self.n_turned, self.size, -2)
+        of_biases = split_maps(add_up(grad, self.joined), self.biases, self.n_turned, self.size, -1)
+        return pull(grad, self.joined), of_matrices, of_biases
+
+
 class Opening:
     """What comes before attention: norm, queries, keys and values, rotary positions.
 
@@ -82,30 +81,40 @@ class Opening:
     ----------
     weights : sequence of Tensor
         Of the norm, of queries, keys and values, and their biases.
-    places : Places
+    turns : Turns
+    epsilon : float
+        Of the norm.
     """
 
-    def __init__(self, weights: Tensors, places: Places) -> None:
-        self.of_norm, self.places = weights[0], places
-        self.matrices, self.biases = weights[1:4], weights[4:7]
+    def __init__(self, weights: Tensors, turns: Turns, epsilon: float) -> None:
+        self.of_norm, self.matrices, self.biases = weights[0], weights[1:4], weights[4:7]
+        self.turns, self.epsilon = turns, epsilon
 
-    def run(self, rows: torch.Tensor) -> torch.Tensor:
-        """Return queries, keys and values of shape (n_tokens, heads, size), heads in this order."""
-        n_turned, size = self.places.n_turned, self.places.size
-        self.unit, self.inverse = normalise(rows, self.places.epsilon)
-        self.inputs = scale(self.unit, self.of_norm)
-        self.joined = join_maps(self.matrices, n_turned, size, -2)
-        made = multiply(self.inputs, self.joined, join_maps(self.biases, n_turned, size, -1))
-        return turn(made.view(len(rows), -1, size), n_turned, self.places.turns)
+    def run(
+        self, rows: torch.Tensor, spread: torch.Tensor | None = None, asked: torch.Tensor | None = None
+    ) -> list[torch.Tensor]:
+        """Return queries, keys and values, heads in this order, each of shape (n_tokens, heads, size).
 
-    def go_back(self, grad: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Return the gradients of rows and weights; ``grad`` is changed."""
-        n_turned, size = self.places.n_turned, self.places.size
-        grad = turn(grad, n_turned, self.places.back).flatten(1)
-        of_matrices = split_maps(learn(grad, self.inputs, self.joined), self.matrices, n_turned, size, -2)
-        of_biases = split_maps(add_up(grad, self.joined), self.biases, n_turned, size, -1)
-        of_rows, of_norm = renormalise(pull(grad, self.joined), self.unit, self.inverse, self.of_norm)
-        return of_rows, [of_norm, *of_matrices, *of_biases]
+        With ``asked`` they are two: queries of the tokens that are asked for, and keys and values of all.
+        """
+        self.unit, self.inverse = normalise(rows, self.epsilon)
+        inputs, self.asked = scale(self.unit, self.of_norm), asked
+        if asked is None:
+            self.parts = [Projection(self.matrices, self.biases, self.turns, slice(2))]
+            return [self.parts[0].run(inputs, spread)]
+        pairs = Projection(self.matrices[1:], self.biases[1:], self.turns, slice(1))
+        query = Projection(self.matrices[:1], self.biases[:1], self.turns.select(asked), slice(1))
+        self.parts = [query, pairs]
+        return [query.run(inputs.index_select(0, asked), None), pairs.run(inputs, spread)]
+
+    def go_back(self, grads: list[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Return the gradients of rows and weights; ``grads`` are changed."""
+        inputs, matrices, biases = zip(*(part.go_back(grad) for part, grad in zip(self.parts, grads)))
+        of_inputs = inputs[-1]
+        if self.asked is not None:
+            of_inputs.index_add_(0, self.asked, inputs[0])
+        of_rows, of_norm = renormalise(of_inputs, self.unit, self.inverse, self.of_norm)
+        return of_rows, [of_norm, *chain(*matrices), *chain(*biases)]
 
 
 class Closing:

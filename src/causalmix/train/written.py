@@ -7,6 +7,7 @@ both passes, and autograd sees one for all layers.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,9 +15,9 @@ from torch.autograd.function import once_differentiable
 
 from causalmix.train.attention import Layout
 from causalmix.train.documents import Documents
-from causalmix.train.heads import find_turns
-from causalmix.train.layer import N_OPENING, Closing, Opening, Places, Tensors, list_weights
-from causalmix.train.products import normalise, renormalise, scale
+from causalmix.train.heads import Tensors, Turns, find_turns
+from causalmix.train.layer import N_OPENING, Closing, Opening, is_plain, list_weights
+from causalmix.train.products import add_at, normalise, renormalise, scale
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,45 +26,89 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Course:
-    """What every layer reads beside rows and weights.
+class Plain:
+    """A decoder whose layers are plain, and what every step would ask it for.
 
     Attributes
     ----------
-    places : Places
-    layout : Layout
-        Of the kind ``documents``.
-    where : Tensor of int64
-        Tokens that the last layer goes on with after its attention.
+    embedding, rotary : Module
+        Of tokens and of places.
+    layers : list of list of Tensor
+        From :func:`~causalmix.train.layer.list_weights`.
+    of_norm : Tensor
+        Weight of the norm after them.
+    epsilon : float
+        Of all norms.
     n_heads : int
         Of queries.
     scaling : float
         Of attention's scores.
-    recompute : bool
-        Keep a layer's input alone, and compute the rest again on the way back.
     """
 
-    places: Places
-    layout: Layout
-    where: torch.Tensor
+    embedding: Any
+    rotary: Any
+    layers: list[list[torch.Tensor]]
+    of_norm: torch.Tensor
+    epsilon: float
     n_heads: int
     scaling: float
-    recompute: bool
 
 
-def run_layers(model: PreTrainedModel, flat: Flat, layout: Layout, recompute: bool) -> torch.Tensor:
-    """Run all layers and the last norm; parameters and return value are those of
-    :func:`~causalmix.train.decoder.run_decoder`.
+def find_plain(model: PreTrainedModel) -> Plain | None:
+    """Look whether a model's layers can be computed here: plain ones, in full precision, on a CPU."""
+    decoder = model.get_decoder()
+    weight = decoder.embed_tokens.weight
+    is_full = weight.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
+    if weight.device.type != "cpu" or not is_full or not all(map(is_plain, decoder.layers)):
+        return None
+    return Plain(
+        embedding=decoder.embed_tokens,
+        rotary=decoder.rotary_emb,
+        layers=[list_weights(layer) for layer in decoder.layers],
+        of_norm=decoder.norm.weight,
+        epsilon=decoder.norm.variance_epsilon,
+        n_heads=model.config.num_attention_heads,
+        scaling=decoder.layers[0].self_attn.scaling,
+    )
+
+
+@dataclass(frozen=True)
+class Course:
+    """What every layer reads beside its rows and weights.
+
+    Attributes
+    ----------
+    plain : Plain
+    turns : Turns
+    layout : Layout
+        Of the kind ``documents``.
+    where : Tensor of int64
+        Tokens that the last layer goes on with after its attention.
+    spread : Tensor of int64, shape (n_tokens,) or None
+        Token -> its row of the first layer's, where those are of distinct tokens: what a layer makes of a token before
+        its place counts is the same wherever it stands.
     """
-    decoder, config = model.get_decoder(), model.config
-    rows = decoder.embed_tokens(flat.input_ids)
-    turns = find_turns(model, rows, flat.position_ids, layout.longest)
-    attention = decoder.layers[0].self_attn
-    n_turned = config.num_attention_heads + config.num_key_value_heads
-    places = Places(turns, torch.conj_physical(turns), n_turned, decoder.norm.variance_epsilon)
-    course = Course(places, layout, flat.where, config.num_attention_heads, attention.scaling, recompute)
-    weights = [weight for layer in decoder.layers for weight in list_weights(layer)]
-    return torch.as_tensor(Layers.apply(rows, course, decoder.norm.weight, *weights))  # type: ignore[no-untyped-call]
+
+    plain: Plain
+    turns: Turns
+    layout: Layout
+    where: torch.Tensor
+    spread: torch.Tensor | None
+
+
+def run_layers(plain: Plain, flat: Flat, layout: Layout, recompute: bool) -> torch.Tensor:
+    """Run all layers and the last norm, see :func:`~causalmix.train.decoder.run_decoder`.
+
+    With ``recompute`` a layer keeps its input alone, and computes the rest again on the way back.
+    """
+    ids, spread = flat.input_ids, None
+    if plain.embedding.weight.ndim == 2 and len(plain.layers) > 1:  # in a stack each run has tokens of its own
+        ids, spread = torch.unique(ids, return_inverse=True)
+    rows = plain.embedding(ids)
+    turns = find_turns(plain.rotary, rows, flat.position_ids, layout.longest)
+    course = Course(plain, turns, layout, flat.where, spread)
+    weights = chain.from_iterable(plain.layers)
+    return torch.as_tensor(Layers.apply(rows, course, recompute, plain.of_norm, *weights))  # type: ignore[no-untyped-call]
 
 
 class Layer:
@@ -74,23 +119,27 @@ class Layer:
     weights : sequence of Tensor
         From :func:`~causalmix.train.layer.list_weights`.
     course : Course
-    is_last : bool
+    is_first, is_last : bool
     """
 
-    def __init__(self, weights: Tensors, course: Course, is_last: bool) -> None:
+    def __init__(self, weights: Tensors, course: Course, is_first: bool, is_last: bool) -> None:
         self.weights, self.course, self.is_last = weights, course, is_last
+        self.spread = course.spread if is_first else None
+        self.asks = is_last and course.layout.asked is not None
 
     def run(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the output, in the last layer of the tokens at ``course.where`` alone."""
-        course = self.course
+        course, plain = self.course, self.course.plain
         self.rows = rows
-        self.opening = Opening(self.weights[:N_OPENING], course.places)
-        self.documents = Documents(course.layout, course.n_heads, course.scaling)
-        self.closing = Closing(self.weights[N_OPENING:], course.places.epsilon)
+        self.opening = Opening(self.weights[:N_OPENING], course.turns, plain.epsilon)
+        self.documents = Documents(course.layout, plain.n_heads, plain.scaling)
+        self.closing = Closing(self.weights[N_OPENING:], plain.epsilon)
         self.has_run = True
-        mixed = self.documents.run(self.opening.run(rows))
+        mixed = self.documents.run(self.opening.run(rows, self.spread, course.where if self.asks else None))
+        rows = rows if self.spread is None else rows.index_select(0, self.spread)
         if self.is_last:
-            rows, mixed = (part.index_select(0, course.where) for part in (rows, mixed))
+            rows = rows.index_select(0, course.where)
+            mixed = mixed if self.asks else mixed.index_select(0, course.where)
         return self.closing.run(rows, mixed)
 
     def forget(self) -> None:
@@ -103,11 +152,11 @@ class Layer:
         if not self.has_run:
             self.run(self.rows)
         of_rows, of_mixed, of_closing = self.closing.go_back(grad)
-        if self.is_last:  # labels that fill a stack's run up name any place, again and again
-            nothing = torch.zeros_like(self.rows), self.rows.new_zeros(len(self.rows), of_mixed.shape[1])
-            of_rows, of_mixed = (
-                none.index_add_(0, self.course.where, part) for none, part in zip(nothing, (of_rows, of_mixed))
-            )
+        if self.is_last:
+            n_tokens = len(self.course.turns.forth)
+            of_rows = add_at(of_rows, self.course.where, n_tokens)
+            of_mixed = of_mixed if self.asks else add_at(of_mixed, self.course.where, n_tokens)
+        of_rows = of_rows if self.spread is None else add_at(of_rows, self.spread, len(self.rows))
         more, of_opening = self.opening.go_back(self.documents.go_back(of_mixed))
         return of_rows.add_(more), of_opening + of_closing
 
@@ -117,17 +166,16 @@ class Layers(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, rows: torch.Tensor, course: Course, of_norm: torch.Tensor, *weights: torch.Tensor
+        ctx: Any, rows: torch.Tensor, course: Course, recompute: bool, of_norm: torch.Tensor, *weights: torch.Tensor
     ) -> torch.Tensor:
-        """Return states at ``course.where``, before the head."""
-        n_each = N_OPENING + 5
-        starts = range(0, len(weights), n_each)
-        layers = [Layer(weights[at : at + n_each], course, at == starts[-1]) for at in starts]
+        """Return states at ``course.where``, before the head; ``weights`` are those of ``course.plain.layers``."""
+        last = len(course.plain.layers) - 1
+        layers = [Layer(own, course, at == 0, at == last) for at, own in enumerate(course.plain.layers)]
         for layer in layers:
             rows = layer.run(rows)
-            if course.recompute:
+            if recompute:
                 layer.forget()
-        unit, inverse = normalise(rows, course.places.epsilon)
+        unit, inverse = normalise(rows, course.plain.epsilon)
         ctx.kept = layers, unit, inverse, of_norm
         return scale(unit, of_norm)
 
@@ -142,4 +190,4 @@ class Layers(torch.autograd.Function):
         while layers:
             grad, own = layers.pop().go_back(grad)
             of_weights = own + of_weights
-        return grad, None, of_scale, *of_weights
+        return grad, None, None, of_scale, *of_weights
