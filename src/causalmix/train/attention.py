@@ -8,7 +8,7 @@ block mask, where there is a GPU without the former. None attends over padding o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -44,10 +44,19 @@ class Gathering:
     scatter: torch.Tensor
     groups: tuple[tuple[int, int], ...]
 
+    def to(self, device: torch.device) -> Gathering:
+        """Return the same on a device."""
+        if device.type == "cpu":
+            return self
+        return replace(self, gather=self.gather.to(device), scatter=self.scatter.to(device))
+
     def cut(self, gathered: torch.Tensor) -> list[torch.Tensor]:
         """Cut gathered rows into groups of shape (n_documents, length, ...)."""
+        rest = gathered.shape[1:]
+        if len(self.groups) == 1:
+            return [gathered.view(*self.groups[0], *rest)]
         parts = gathered.split([n_documents * length for n_documents, length in self.groups])
-        return [part.unflatten(0, shape) for part, shape in zip(parts, self.groups)]
+        return [part.view(*shape, *rest) for part, shape in zip(parts, self.groups)]
 
 
 @dataclass(frozen=True)
@@ -194,40 +203,49 @@ class Regroup(torch.autograd.Function):
 
 
 def _gather_documents(flat: Flat, longest: int) -> Layout:
-    classes = np.ceil(np.log2(np.maximum(flat.lengths, SHORT))).astype(np.int64)
-    groups = [np.flatnonzero(classes == size) for size in np.unique(classes)]
-    whole = _gather(flat.lengths, groups, flat.input_ids.device)
+    device = flat.input_ids.device
+    groups = _group_lengths(flat.lengths)
+    whole = _gather(flat.lengths, groups)
+    layout = Layout("documents", flat.boundaries, longest, whole=whole.to(device))
     where = flat.where.numpy(force=True)
     owners = np.searchsorted(np.cumsum(flat.lengths), where, side="right")
     counts = np.bincount(owners, minlength=len(flat.lengths))
     if not counts.all() or (owners[1:] < owners[:-1]).any():
-        return Layout("documents", flat.boundaries, longest, whole=whole)
-    asked = _gather(counts, groups, flat.input_ids.device)
-    places = asked.cut(flat.position_ids.index_select(0, flat.where).index_select(0, asked.gather))
-    masks = tuple(_hide_later(place, length) for place, (_, length) in zip(places, whole.groups))
-    return Layout("documents", flat.boundaries, longest, whole=whole, asked=asked, masks=masks)
+        return layout
+    asked = _gather(counts, groups)
+    places = torch.from_numpy(flat.position_ids.numpy(force=True)[where])[asked.gather]
+    shapes = zip(asked.cut(places), whole.groups)
+    masks = tuple(_hide_later(place.numpy(), length).to(device) for place, (_, length) in shapes)
+    return replace(layout, asked=asked.to(device), masks=masks)
 
 
-def _gather(counts: NDArray[np.int64], groups: list[NDArray[np.int64]], device: torch.device) -> Gathering:
-    """Gather rows of documents, of which each has so many."""
+def _group_lengths(lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Put documents together that are at most twice as long as each other, and all short ones."""
+    if lengths.max() <= SHORT:
+        return [np.arange(len(lengths))]
+    classes = np.ceil(np.log2(np.maximum(lengths, SHORT)))
+    return [np.flatnonzero(classes == size) for size in np.unique(classes)]
+
+
+def _gather(counts: NDArray[np.int64], groups: list[NDArray[np.int64]]) -> Gathering:
+    """Gather rows of documents, of which each has so many, on the CPU."""
     starts = np.cumsum(counts) - counts
-    gather, scatter, shapes, at = [], np.empty(int(counts.sum()), dtype=np.int64), [], 0
+    gather, scatter, shapes, at = [], np.empty(counts.sum(), dtype=np.int64), [], 0
     for chosen in groups:
         own = counts[chosen, None]
-        columns = np.arange(int(own.max()))
+        columns = np.arange(own.max())
         rows = starts[chosen, None] + np.minimum(columns, own - 1)
-        gather.append(rows.ravel())
         is_own = columns < own
         scatter[rows[is_own]] = at + np.flatnonzero(is_own)
+        gather.append(rows.ravel())
         shapes.append(rows.shape)
         at += rows.size
-    parts = (torch.from_numpy(part).to(device) for part in (np.concatenate(gather), scatter))
-    return Gathering(*parts, tuple(shapes))
+    joined = gather[0] if len(gather) == 1 else np.concatenate(gather)
+    return Gathering(torch.from_numpy(joined), torch.from_numpy(scatter), tuple(shapes))
 
 
-def _hide_later(places: torch.Tensor, n_keys: int) -> torch.Tensor:
-    keys = torch.arange(n_keys, device=places.device)
-    return torch.where(keys > places[..., None], -torch.inf, 0.0)
+def _hide_later(places: NDArray[np.int64], n_keys: int) -> torch.Tensor:
+    return torch.from_numpy(np.where(np.arange(n_keys) > places[..., None], np.float32(-np.inf), np.float32(0.0)))
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # its shapes are another for every batch

@@ -1,7 +1,7 @@
 """Attention of short sequences as dense products, with its gradient written out, for a CPU.
 
-Up to a hundred-odd tokens torch's own kernel takes twice the time: its blocks are for long sequences. Scores of all
-keys are made here, also of those that a query does not see. Heads that share keys stand below each other in one product.
+Up to a hundred-odd tokens torch's own kernel takes longer: its blocks are for long sequences. Scores of all keys are made
+here, also of those that a query does not see. Heads that share keys stand below each other in one product.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class Documents:
         masks = self.layout.masks if asked is not None else [None] * len(self.whole.groups)
         gathered = [part.index_select(0, way.gather) for part, way in zip(made, self.ways)]
         self.groups = [attend_group(*parts, mask, self.scaling) for parts, mask in zip(self._cut(gathered), masks)]
-        outputs = [group.mixed.flatten(2).flatten(0, 1) for group in self.groups]
+        outputs = [group.mixed.reshape(-1, self.n_heads * made[0].shape[2]) for group in self.groups]
         joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
         return joined.detach().index_select(0, self.ways[0].scatter)
 
@@ -76,7 +76,17 @@ class Documents:
 def attend_group(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scaling: float
 ) -> Dense | Long:
-    """Attend in documents of like length; ``mask`` (n_documents, n_queries, n_keys) or None for a query a key, in order."""
+    """Attend in documents of like length.
+
+    Parameters
+    ----------
+    query : Tensor, shape (n_documents, n_queries, heads, size)
+    key, value : Tensor, shape (n_documents, n_keys, key heads, size)
+    mask : Tensor, shape (n_documents, n_queries, n_keys), or None
+        Added to the scores, 0 or minus infinity; None where there is a query a key, in order.
+    scaling : float
+        Of the scores.
+    """
     if key.shape[1] > DENSE:
         return Long(query, key, value, mask, scaling)
     n_key_heads, n_copies = key.shape[2], query.shape[2] // key.shape[2]

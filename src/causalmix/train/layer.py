@@ -58,7 +58,7 @@ class Projection:
         self.n_turned = sum(matrix.shape[-2] for matrix in matrices[turning]) // turns.size
 
     def run(self, inputs: torch.Tensor, spread: torch.Tensor | None) -> torch.Tensor:
-        """Return shape (n_tokens, heads, size); inputs of distinct tokens where ``spread`` says which token is which."""
+        """Return shape (n_tokens, heads, size); ``spread`` says which of the inputs is each token's, if not its own."""
         self.inputs, self.spread = inputs, spread
         self.joined = join_maps(self.matrices, self.n_turned, self.size, -2)
         made = multiply(inputs, self.joined, join_maps(self.biases, self.n_turned, self.size, -1))
