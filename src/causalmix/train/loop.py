@@ -21,7 +21,7 @@ from causalmix.train.feed import Feed
 from causalmix.train.forward import Prepared
 from causalmix.train.ledger import Entry, Ledger
 from causalmix.train.lora import add_lora, merge_lora
-from causalmix.train.memory import explain_out_of_memory, spare_collector
+from causalmix.train.memory import explain_out_of_memory
 from causalmix.train.meter import Meter, Work
 from causalmix.train.online import Online, OnlineSteps
 from causalmix.train.optimizer import make_optimizer
@@ -151,7 +151,6 @@ def train(
         Feed(build, steps.size, is_ahead=is_gpu and not steps.needs_losses) as feed,
         CheckpointWriter(checkpoint_dir, beside=engine.device.type != "cpu") as writer,
         Trace(trace_path, steps.size) as trace,
-        spare_collector(),
     ):
         while position < steps.size:
             # -- step: gradients of the mean over the target tokens of all passes of all ranks

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -56,13 +55,3 @@ def describe_settings(cfg: TrainConfig, step: int, vocab_size: int) -> str:
         f"Out of memory in step {step + 1} with {n_rows} rows of {cfg.max_length} tokens a pass. "
         f"What helps, mildest first: {'; '.join(helps)}."
     )
-
-
-@contextmanager
-def spare_collector() -> Iterator[None]:
-    """Keep Python's collector off what lives already: its passes over all that was imported are a share of a tiny step."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
