@@ -1,7 +1,7 @@
 """Attention of short sequences as dense products, with its gradient written out, for a CPU.
 
-Up to a hundred-odd tokens torch's own kernel takes longer: its blocks are for long sequences. Scores of all keys are made
-here, also of those that a query does not see. Heads that share keys stand below each other in one product.
+Up to a hundred-odd tokens torch's own kernel takes longer: its blocks are for long sequences. Scores are made of all
+keys, also of those that a query does not see. Heads that share keys stand below each other in one product.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def attend_dense(
 
 def fold_heads(rows: torch.Tensor, n_key_heads: int) -> torch.Tensor:
     """Lay shape (n, n_rows, heads, size) out as (n * key heads, heads / key heads * n_rows, size)."""
-    return rows.transpose(1, 2).reshape(len(rows) * n_key_heads, -1, rows.shape[-1])
+    return rows.transpose(1, 2).reshape(rows.shape[0] * n_key_heads, -1, rows.shape[-1])
 
 
 def unfold_heads(folded: torch.Tensor, n: int, n_rows: int) -> torch.Tensor:

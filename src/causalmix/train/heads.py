@@ -57,7 +57,7 @@ def find_turns(rotary: Any, rows: torch.Tensor, position_ids: torch.Tensor, long
 
 def turn(heads: torch.Tensor, n_turned: int, turns: torch.Tensor) -> torch.Tensor:
     """Turn the first heads of shape (n, heads, size) in place."""
-    pairs = torch.view_as_complex(heads.view(len(heads), -1, heads.shape[-1] // 2, 2))
+    pairs = torch.view_as_complex(heads.view(*heads.shape[:-1], -1, 2))
     pairs[:, :n_turned].mul_(turns[:, None])
     return heads
 

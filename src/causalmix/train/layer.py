@@ -6,7 +6,6 @@ axis of runs (:mod:`~causalmix.train.stack`).
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import Any
 
 import torch
@@ -46,32 +45,29 @@ class Projection:
 
     Parameters
     ----------
-    matrices, biases : sequence of Tensor
+    weight, bias : Tensor
+        From :func:`~causalmix.train.heads.join_maps`.
     turns : Turns
         Of the tokens that they are made of.
-    turning : slice
-        Those that turn, which values do not.
+    n_turned : int
+        Heads that turn, the first ones.
     """
 
-    def __init__(self, matrices: Tensors, biases: Tensors, turns: Turns, turning: slice) -> None:
-        self.matrices, self.biases, self.turns, self.size = matrices, biases, turns, turns.size
-        self.n_turned = sum(matrix.shape[-2] for matrix in matrices[turning]) // turns.size
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor, turns: Turns, n_turned: int) -> None:
+        self.weight, self.bias, self.turns, self.n_turned = weight, bias, turns, n_turned
 
     def run(self, inputs: torch.Tensor, spread: torch.Tensor | None) -> torch.Tensor:
         """Return shape (n_tokens, heads, size); ``spread`` says which of the inputs is each token's, if not its own."""
         self.inputs, self.spread = inputs, spread
-        self.joined = join_maps(self.matrices, self.n_turned, self.size, -2)
-        made = multiply(inputs, self.joined, join_maps(self.biases, self.n_turned, self.size, -1))
+        made = multiply(inputs, self.weight, self.bias)
         made = made if spread is None else made.index_select(0, spread)
-        return turn(made.view(len(made), -1, self.size), self.n_turned, self.turns.forth)
+        return turn(made.view(made.shape[0], -1, self.turns.size), self.n_turned, self.turns.forth)
 
-    def go_back(self, grad: torch.Tensor) -> tuple[torch.Tensor, Tensors, Tensors]:
-        """Return the gradients of inputs, matrices and biases; ``grad`` is changed."""
+    def go_back(self, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the gradients of inputs, weight and bias; ``grad`` is changed."""
         grad = turn(grad, self.n_turned, self.turns.back).flatten(1)
-        grad = grad if self.spread is None else add_at(grad, self.spread, len(self.inputs))
-        of_matrices = split_maps(learn(grad, self.inputs, self.joined), self.matrices, self.n_turned, self.size, -2)
-        of_biases = split_maps(add_up(grad, self.joined), self.biases, self.n_turned, self.size, -1)
-        return pull(grad, self.joined), of_matrices, of_biases
+        grad = grad if self.spread is None else add_at(grad, self.spread, self.inputs.shape[0])
+        return pull(grad, self.weight), learn(grad, self.inputs, self.weight), add_up(grad, self.weight)
 
 
 class Opening:
@@ -89,6 +85,8 @@ class Opening:
     def __init__(self, weights: Tensors, turns: Turns, epsilon: float) -> None:
         self.of_norm, self.matrices, self.biases = weights[0], weights[1:4], weights[4:7]
         self.turns, self.epsilon = turns, epsilon
+        # Queries and keys turn, values do not.
+        self.n_query, self.n_key = (matrix.shape[-2] // turns.size for matrix in self.matrices[:2])
 
     def run(
         self, rows: torch.Tensor, spread: torch.Tensor | None = None, asked: torch.Tensor | None = None
@@ -99,22 +97,29 @@ class Opening:
         """
         self.unit, self.inverse = normalise(rows, self.epsilon)
         inputs, self.asked = scale(self.unit, self.of_norm), asked
+        n_turned, size = self.n_query + self.n_key, self.turns.size
+        weight, bias = join_maps(self.matrices, n_turned, size, -2), join_maps(self.biases, n_turned, size, -1)
         if asked is None:
-            self.parts = [Projection(self.matrices, self.biases, self.turns, slice(2))]
+            self.parts = [Projection(weight, bias, self.turns, n_turned)]
             return [self.parts[0].run(inputs, spread)]
-        pairs = Projection(self.matrices[1:], self.biases[1:], self.turns, slice(1))
-        query = Projection(self.matrices[:1], self.biases[:1], self.turns.select(asked), slice(1))
+        cut = self.n_query * size
+        query = Projection(weight[..., :cut, :], bias[..., :cut], self.turns.select(asked), self.n_query)
+        pairs = Projection(weight[..., cut:, :], bias[..., cut:], self.turns, self.n_key)
         self.parts = [query, pairs]
         return [query.run(inputs.index_select(0, asked), None), pairs.run(inputs, spread)]
 
     def go_back(self, grads: list[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return the gradients of rows and weights; ``grads`` are changed."""
-        inputs, matrices, biases = zip(*(part.go_back(grad) for part, grad in zip(self.parts, grads)))
-        of_inputs = inputs[-1]
+        inputs, weights, biases = zip(*(part.go_back(grad) for part, grad in zip(self.parts, grads)))
+        of_inputs, of_weight, of_bias = inputs[-1], weights[0], biases[0]
         if self.asked is not None:
             of_inputs.index_add_(0, self.asked, inputs[0])
+            of_weight, of_bias = torch.cat(weights, dim=-2), torch.cat(biases, dim=-1)
+        n_turned, size = self.n_query + self.n_key, self.turns.size
+        of_matrices = split_maps(of_weight, self.matrices, n_turned, size, -2)
+        of_biases = split_maps(of_bias, self.biases, n_turned, size, -1)
         of_rows, of_norm = renormalise(of_inputs, self.unit, self.inverse, self.of_norm)
-        return of_rows, [of_norm, *chain(*matrices), *chain(*biases)]
+        return of_rows, [of_norm, *of_matrices, *of_biases]
 
 
 class Closing:

@@ -1,4 +1,4 @@
-"""AdamW over a row of weights: two tensors instead of dozens, and a checkpoint as of parameters one by one."""
+"""AdamW over a row of weights: one tensor instead of dozens, and a checkpoint as of parameters one by one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EPSILON = 1e-8  # torch's own
 
 
 class RowOptimizer:
-    """AdamW on the weights of one training, each computed as one by one.
+    """AdamW on the weights of one training.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class RowOptimizer:
     ) -> None:
         self.row, self.weights, self.parameters, self.cfg = row, weights, parameters, cfg
         self.moments = {moment: torch.zeros_like(weights) for moment in MOMENTS}
-        self.n_done = {key: torch.zeros((), device=weights.device) for key, _ in row.halve(weights)}
+        self.n_done = torch.zeros((), device=weights.device)
         self.named = make_adamw(parameters, cfg)  # its state alone is used: checkpoints name every parameter
 
     def follow(self, weights: torch.Tensor) -> None:
@@ -44,23 +44,23 @@ class RowOptimizer:
             self.parameters[name].data = part
 
     def step(self, gradient: torch.Tensor, lr: float) -> None:
-        """Change the weights by a gradient of shape (n + m,)."""
-        rows = (self.weights, gradient, *(self.moments[moment] for moment in MOMENTS))
-        for parts in zip(*map(self.row.halve, rows)):
-            key = parts[0][0]
-            adamw(
-                *([part] for _, part in parts),
-                [],
-                [self.n_done[key]],
-                fused=True,
-                amsgrad=False,
-                beta1=self.cfg.beta1,
-                beta2=self.cfg.beta2,
-                lr=lr,
-                weight_decay=self.cfg.weight_decay if key == "matrices" else 0.0,
-                eps=EPSILON,
-                maximize=False,
-            )
+        """Change the weights by a gradient of shape (n + m,); its decay shrinks matrices alone, and before the rest."""
+        self.weights[: self.row.n_matrices].mul_(1.0 - lr * self.cfg.weight_decay)
+        adamw(
+            [self.weights],
+            [gradient],
+            *([self.moments[moment]] for moment in MOMENTS),
+            [],
+            [self.n_done],
+            fused=True,
+            amsgrad=False,
+            beta1=self.cfg.beta1,
+            beta2=self.cfg.beta2,
+            lr=lr,
+            weight_decay=0.0,
+            eps=EPSILON,
+            maximize=False,
+        )
 
     def load(self, folder: Path, identity: str) -> dict[str, Any] | None:
         """Restore a run's newest checkpoint; see :func:`~causalmix.train.checkpoint.load_checkpoint`."""
@@ -69,17 +69,15 @@ class RowOptimizer:
             state = {name: self.named.state[parameter] for name, parameter in self.parameters.items()}
             for moment in MOMENTS:
                 self.moments[moment] = self.row.join({name: of[moment] for name, of in state.items()})
-            for n_done in self.n_done.values():
-                n_done.copy_(next(iter(state.values()))["step"])
+            self.n_done.copy_(next(iter(state.values()))["step"])
         return saved
 
     def take_snapshot(self, state: dict[str, Any]) -> Snapshot:
         """Copy what a checkpoint holds; see :func:`~causalmix.train.checkpoint.take_snapshot`."""
         parts = {moment: dict(self.row.name(row)) for moment, row in self.moments.items()}
-        n_done = next(iter(self.n_done.values()))
         for name, parameter in self.parameters.items():
             moments = {moment: parts[moment][name] for moment in MOMENTS}
-            self.named.state[parameter] = {"step": n_done, **moments}
+            self.named.state[parameter] = {"step": self.n_done, **moments}
         return take_snapshot(self.parameters, self.named, state)
 
 

@@ -1,7 +1,7 @@
 """The layers of a decoder as one step of autograd, forward and backward pass written out, for a CPU.
 
-A step of a tiny model is hundreds of calls, each of which costs about what it computes. Here there are few, and autograd
-sees one for all layers.
+A step of a tiny model is hundreds of calls, each of which costs about what it computes. Here there are few, and
+autograd sees one.
 """
 
 from __future__ import annotations
