@@ -7,6 +7,7 @@ keys, also of those that a query does not see. Heads that share keys stand below
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -58,7 +59,7 @@ class Dense:
 
 
 def attend_dense(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scale: float
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scale: float
 ) -> Dense:
     """Attend within each of several sequences.
 
@@ -66,14 +67,25 @@ def attend_dense(
     ----------
     query : Tensor, shape (n, n_queries, heads, size)
     key, value : Tensor, shape (n, n_keys, key heads, size)
-    mask : Tensor, shape (heads / key heads * n_queries, n_keys), or that for each sequence and key head
-        Added to the scores: 0 or minus infinity.
+    mask : Tensor, shape (n, n_queries, n_keys), or None
+        Added to the scores, 0 or minus infinity; None where there is a query a key, in order, which sees those before.
     scale : float
         Of the scores.
     """
-    queries, keys, values = (fold_heads(part, key.shape[2]) for part in (query, key, value))
+    n_key_heads, n_copies = key.shape[2], query.shape[2] // key.shape[2]
+    queries, keys, values = (fold_heads(part, n_key_heads) for part in (query, key, value))
+    if mask is None:
+        mask = find_mask(key.shape[1], n_copies, key.dtype)
+    else:
+        mask = mask.to(key.dtype)[:, None].expand(-1, query.shape[2], -1, -1).reshape(keys.shape[0], -1, key.shape[1])
     shares = torch.baddbmm(mask, queries, keys.transpose(1, 2), alpha=scale).softmax(-1)
     return Dense(queries, keys, values, shares, torch.bmm(shares, values), scale, *query.shape[:2])
+
+
+@lru_cache(maxsize=2 * DENSE)
+def find_mask(length: int, n_copies: int, dtype: torch.dtype) -> torch.Tensor:
+    """Let a query see keys up to its own place, for as many heads as share keys; shape (n_copies * length, length)."""
+    return torch.full((length, length), -torch.inf, dtype=dtype).triu(1).repeat(n_copies, 1)
 
 
 def fold_heads(rows: torch.Tensor, n_key_heads: int) -> torch.Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -47,7 +45,10 @@ class Documents:
         self.widths = [part.shape[1] for part in made]
         masks = self.layout.masks if asked is not None else [None] * len(self.whole.groups)
         gathered = [part.index_select(0, way.gather) for part, way in zip(made, self.ways)]
-        self.groups = [attend_group(*parts, mask, self.scaling) for parts, mask in zip(self._cut(gathered), masks)]
+        parts = zip(self._cut(gathered), masks)
+        self.groups = [
+            (Long if own[1].shape[1] > DENSE else attend_dense)(*own, mask, self.scaling) for own, mask in parts
+        ]
         outputs = [group.mixed.reshape(-1, self.n_heads * made[0].shape[2]) for group in self.groups]
         joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
         return joined.detach().index_select(0, self.ways[0].scatter)
@@ -73,38 +74,13 @@ class Documents:
         return [part.split([self.n_heads, n_keys, n_keys], dim=2) for part in parts[0]]
 
 
-def attend_group(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scaling: float
-) -> Dense | Long:
-    """Attend in documents of like length.
-
-    Parameters
-    ----------
-    query : Tensor, shape (n_documents, n_queries, heads, size)
-    key, value : Tensor, shape (n_documents, n_keys, key heads, size)
-    mask : Tensor, shape (n_documents, n_queries, n_keys), or None
-        Added to the scores, 0 or minus infinity; None where there is a query a key, in order.
-    scaling : float
-        Of the scores.
-    """
-    if key.shape[1] > DENSE:
-        return Long(query, key, value, mask, scaling)
-    n_key_heads, n_copies = key.shape[2], query.shape[2] // key.shape[2]
-    if mask is None:
-        mask = find_mask(key.shape[1], n_copies, key.dtype)
-    else:
-        shape = (len(key) * n_key_heads, -1, key.shape[1])
-        mask = mask.to(key.dtype)[:, None].expand(-1, query.shape[2], -1, -1).reshape(shape)
-    return attend_dense(query, key, value, mask, scaling)
-
-
 class Long:
     """Attention of documents that are too long for dense products, by torch and with its gradient.
 
     Parameters
     ----------
     query, key, value, mask, scaling
-        As of :func:`attend_group`.
+        As of :func:`~causalmix.train.dense.attend_dense`.
 
     Attributes
     ----------
@@ -126,9 +102,3 @@ class Long:
     def find_gradients(self, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Go back to queries, keys and values."""
         return torch.autograd.grad(self.mixed, self.inputs, grad)
-
-
-@lru_cache(maxsize=2 * DENSE)
-def find_mask(length: int, n_copies: int, dtype: torch.dtype) -> torch.Tensor:
-    """Let a query see keys up to its own place, for as many heads as share keys; see :func:`attend_dense`."""
-    return torch.full((length, length), -torch.inf, dtype=dtype).triu(1).repeat(n_copies, 1)
