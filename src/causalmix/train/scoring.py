@@ -83,9 +83,10 @@ def open_rows(
 
 
 def close_rows(rows: torch.Tensor, mixed: torch.Tensor, weights: Tensors, epsilon: float) -> torch.Tensor:
-    """Do what comes after attention, see :class:`~causalmix.train.layer.Closing`."""
+    """Do what comes after attention, see :class:`~causalmix.train.layer.Closing`; ``rows`` are changed."""
     out, of_norm, gating, rising, falling = weights
-    rows = multiply(mixed, out, residual=rows)
+    gating, rising = (matrix * of_norm.unsqueeze(-2) for matrix in (gating, rising))
+    rows.addmm_(mixed, out.T)
     unit = normalise(rows, epsilon)[0]
-    gate, up = (multiply(unit, matrix * of_norm.unsqueeze(-2)) for matrix in (gating, rising))
-    return multiply(silu(gate).mul_(up), falling, residual=rows)
+    gate, up = unit @ gating.T, unit @ rising.T
+    return rows.addmm_(silu(gate, inplace=True).mul_(up), falling.T)
