@@ -55,7 +55,7 @@ class Gathering:
         rest = gathered.shape[1:]
         if len(self.groups) == 1:
             return [gathered.view(*self.groups[0], *rest)]
-        parts = gathered.split([n_documents * length for n_documents, length in self.groups])
+        parts = gathered.split_with_sizes([n_documents * length for n_documents, length in self.groups])
         return [part.view(*shape, *rest) for part, shape in zip(parts, self.groups)]
 
 

@@ -86,9 +86,9 @@ def run_decoder(
         States at ``flat.where``, before the head.
     """
     how = settle(model, how or Decoding())
-    if how.plain is not None and isinstance(layout, Branches):
-        return score_layers(how.plain, flat, layout)
     if how.plain is not None:
+        if isinstance(layout, Branches):
+            return score_layers(how.plain, flat, layout)
         return run_layers(how.plain, flat, layout, how.recompute)
     decoder = model.get_decoder()
     mix, finish = (compile_part(mix_tokens), compile_part(finish_layer)) if how.compile else (mix_tokens, finish_layer)

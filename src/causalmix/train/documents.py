@@ -7,6 +7,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from causalmix.train.attention import Gathering, Layout
 from causalmix.train.dense import DENSE, Dense, attend_dense
+from causalmix.train.heads import Tensors
 
 
 class Documents:
@@ -45,10 +46,9 @@ class Documents:
         self.widths = [part.shape[1] for part in made]
         masks = self.layout.masks if asked is not None else [None] * len(self.whole.groups)
         gathered = [part.index_select(0, way.gather) for part, way in zip(made, self.ways)]
-        parts = zip(self._cut(gathered), masks)
-        self.groups = [
-            (Long if own[1].shape[1] > DENSE else attend_dense)(*own, mask, self.scaling) for own, mask in parts
-        ]
+        for (query, key, value), mask in zip(self._cut(gathered), masks):
+            attend = Long if key.shape[1] > DENSE else attend_dense
+            self.groups.append(attend(query, key, value, mask, self.scaling))
         outputs = [group.mixed.reshape(-1, self.n_heads * made[0].shape[2]) for group in self.groups]
         joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
         return joined.detach().index_select(0, self.ways[0].scatter)
@@ -65,13 +65,14 @@ class Documents:
                 place.copy_(found)
         return [part.index_select(0, way.scatter) for part, way in zip(buffers, self.ways)]
 
-    def _cut(self, gathered: list[torch.Tensor]) -> list[tuple[torch.Tensor, ...]]:
+    def _cut(self, gathered: list[torch.Tensor]) -> list[Tensors]:
         """Cut into queries, keys and values of each group, of shape (n_documents, length, heads, size) each."""
         parts = [way.cut(part) for way, part in zip(self.ways, gathered)]
         if len(parts) == 2:
             return [(query, *pairs.chunk(2, dim=2)) for query, pairs in zip(*parts)]
         n_keys = (self.widths[0] - self.n_heads) // 2
-        return [part.split([self.n_heads, n_keys, n_keys], dim=2) for part in parts[0]]
+        sizes = [self.n_heads, n_keys, n_keys]
+        return [part.split_with_sizes(sizes, dim=2) for part in parts[0]]
 
 
 class Long:
@@ -93,9 +94,9 @@ class Long:
         self.inputs = [part.detach().requires_grad_() for part in (query, key, value)]
         mask = None if mask is None else mask.to(key.dtype)[:, None]
         with torch.enable_grad():
-            parts = [part.transpose(1, 2) for part in self.inputs]
+            queries, keys, values = (part.transpose(1, 2) for part in self.inputs)
             mixed = scaled_dot_product_attention(
-                *parts, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
+                queries, keys, values, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
             )
             self.mixed = mixed.transpose(1, 2)
 

@@ -46,10 +46,12 @@ class RowOptimizer:
     def step(self, gradient: torch.Tensor, lr: float) -> None:
         """Change the weights by a gradient of shape (n + m,); its decay shrinks matrices alone, and before the rest."""
         self.weights[: self.row.n_matrices].mul_(1.0 - lr * self.cfg.weight_decay)
+        first, second = (self.moments[moment] for moment in MOMENTS)
         adamw(
             [self.weights],
             [gradient],
-            *([self.moments[moment]] for moment in MOMENTS),
+            [first],
+            [second],
             [],
             [self.n_done],
             fused=True,

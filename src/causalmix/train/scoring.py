@@ -35,7 +35,8 @@ def score_layers(plain: Plain, nodes: Tokens, branches: Branches) -> torch.Tenso
             mixed = ask(unit, opening, turns, nodes.where, branches, plain.scaling)
         else:
             spread = branches.spread if is_once and at == 0 else None
-            mixed = attend_branches(*open_rows(unit, opening, slice(0, 3), turns, spread), branches, plain.scaling)
+            query, key, value = open_rows(unit, opening, slice(0, 3), turns, spread)
+            mixed = attend_branches(query, key, value, branches, plain.scaling)
             rows = rows if spread is None else rows.index_select(0, spread)
         rows = close_rows(rows, mixed, weights[N_OPENING:], plain.epsilon)
     return scale(normalise(rows, plain.epsilon)[0], plain.of_norm)
@@ -46,10 +47,11 @@ def ask(
 ) -> torch.Tensor:
     """Run the last layer's attention, for the tokens at ``where``."""
     if branches.last is None:
-        made = open_rows(unit, weights, slice(0, 3), turns)
-        return attend_branches(*made, branches, scaling).index_select(0, where)
+        query, key, value = open_rows(unit, weights, slice(0, 3), turns)
+        return attend_branches(query, key, value, branches, scaling).index_select(0, where)
     (query,) = open_rows(unit.index_select(0, where), weights, slice(0, 1), turns.select(where))
-    return attend_branches(query, *open_rows(unit, weights, slice(1, 3), turns), branches.last, scaling)
+    key, value = open_rows(unit, weights, slice(1, 3), turns)
+    return attend_branches(query, key, value, branches.last, scaling)
 
 
 def open_rows(

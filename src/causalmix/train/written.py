@@ -22,7 +22,7 @@ from causalmix.train.products import add_at, normalise, renormalise, scale
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from causalmix.train.flat import Flat
+    from causalmix.train.decoder import Tokens
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Course:
     spread: torch.Tensor | None
 
 
-def run_layers(plain: Plain, flat: Flat, layout: Layout, recompute: bool) -> torch.Tensor:
+def run_layers(plain: Plain, flat: Tokens, layout: Layout, recompute: bool) -> torch.Tensor:
     """Run all layers and the last norm, see :func:`~causalmix.train.decoder.run_decoder`.
 
     With ``recompute`` a layer keeps its input alone, and computes the rest again on the way back.
@@ -108,7 +108,8 @@ def run_layers(plain: Plain, flat: Flat, layout: Layout, recompute: bool) -> tor
     turns = find_turns(plain.rotary, rows, flat.position_ids, layout.longest)
     course = Course(plain, turns, layout, flat.where, spread)
     weights = chain.from_iterable(plain.layers)
-    return torch.as_tensor(Layers.apply(rows, course, recompute, plain.of_norm, *weights))  # type: ignore[no-untyped-call]
+    forgets = recompute or not torch.is_grad_enabled()
+    return torch.as_tensor(Layers.apply(rows, course, forgets, plain.of_norm, *weights))  # type: ignore[no-untyped-call]
 
 
 class Layer:
@@ -166,14 +167,14 @@ class Layers(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, rows: torch.Tensor, course: Course, recompute: bool, of_norm: torch.Tensor, *weights: torch.Tensor
+        ctx: Any, rows: torch.Tensor, course: Course, forgets: bool, of_norm: torch.Tensor, *weights: torch.Tensor
     ) -> torch.Tensor:
         """Return states at ``course.where``, before the head; ``weights`` are those of ``course.plain.layers``."""
         last = len(course.plain.layers) - 1
         layers = [Layer(own, course, at == 0, at == last) for at, own in enumerate(course.plain.layers)]
         for layer in layers:
             rows = layer.run(rows)
-            if recompute:
+            if forgets:
                 layer.forget()
         unit, inverse = normalise(rows, course.plain.epsilon)
         ctx.kept = layers, unit, inverse, of_norm
