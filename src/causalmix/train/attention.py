@@ -23,6 +23,7 @@ from causalmix.train.flat import Flat
 
 KINDS = ("documents", "varlen", "flex")
 SHORT = 64  # documents up to this many tokens are gathered together: below it a call costs more than padding
+MASKED = 2**22  # pairs of a label and a token, for which a mask is made, at most
 Tensors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -73,7 +74,8 @@ class Layout:
     whole : Gathering
         ``documents``: of all tokens. What fills a document up follows it, so causal attention never looks at it.
     asked : Gathering or None
-        ``documents``: of the tokens that carry a label, in groups of the same documents; None where one has none.
+        ``documents``: of the tokens that carry a label, in groups of the same documents; None where one has none or
+        where they are many.
     masks : tuple of Tensor, shape (n_documents, n_queries, n_keys)
         ``documents``: what each of these sees of its document, 0 or minus infinity.
     block_mask : BlockMask
@@ -213,6 +215,11 @@ def _gather_documents(flat: Flat, longest: int) -> Layout:
     if not counts.all() or (owners[1:] < owners[:-1]).any():
         return layout
     asked = _gather(counts, groups)
+    pairs, all_pairs = (
+        sum(n * own * longest for (n, own), (_, longest) in zip(way.groups, whole.groups)) for way in (asked, whole)
+    )
+    if pairs > min(MASKED, all_pairs // 2):
+        return layout
     places = torch.from_numpy(flat.position_ids.numpy(force=True)[where])[asked.gather]
     shapes = zip(asked.cut(places), whole.groups)
     masks = tuple(_hide_later(place.numpy(), length).to(device) for place, (_, length) in shapes)

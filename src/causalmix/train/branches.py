@@ -163,4 +163,3 @@ def _split_alike(counts: Integers, lengths: Integers) -> list[Integers]:
         size = max(1, AT_ONCE // pairs)
         split += [chosen[start : start + size] for start in range(0, len(chosen), size)]
     return split
-
