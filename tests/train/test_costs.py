@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 
@@ -13,6 +16,7 @@ from causalmix.train.costs import count_operations, count_trained, estimate_memo
 from causalmix.train.forward import prepare, sum_loss
 from causalmix.train.lora import add_lora
 from causalmix.train.row_optimizer import make_adamw
+from causalmix.train.written import Plain
 from tests.train.stores import make_store
 
 torch.set_num_threads(1)
@@ -53,6 +57,24 @@ def test_a_folder_s_own_config_is_read(tmp_path: object) -> None:
     assert measure_shapes(found) == measure_shapes(small)
 
 
+def find_layers(node: Any) -> Any:
+    """Find what the layers that are written out have kept, on the way back from a loss."""
+    while node is not None and not hasattr(node, "kept"):
+        node = node.next_functions[0][0] if node.next_functions else None
+    return node.kept if node is not None else None
+
+
+def list_tensors(kept: Any) -> Iterator[torch.Tensor]:
+    """List the tensors in lists, tuples and attributes."""
+    if isinstance(kept, torch.Tensor):
+        yield kept
+    elif isinstance(kept, list | tuple):
+        for part in kept:
+            yield from list_tensors(part)
+    elif type(kept).__module__.startswith("causalmix.") and not isinstance(kept, Plain):
+        yield from list_tensors(list(vars(kept).values()))
+
+
 def measure_step(model: torch.nn.Module, train: TrainConfig) -> tuple[int, int]:
     """Bytes of weights, gradients and optimiser states after a step, and of what the forward pass kept."""
     store = make_store([train.max_length] * train.batch_rows, prompt_share=0.0)
@@ -68,6 +90,9 @@ def measure_step(model: torch.nn.Module, train: TrainConfig) -> tuple[int, int]:
     batch = build_batch(store, tuple((at,) for at in range(train.batch_rows)), train.max_length)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = sum_loss(model, prepare(batch, torch.device("cpu")))  # type: ignore[arg-type]
+    if layers := find_layers(loss.grad_fn):  # written out: autograd does not see what they keep
+        for tensor in list_tensors(layers):
+            keep(tensor)
     activations = sum(kept.values())
     loss.backward()  # type: ignore[no-untyped-call]
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}

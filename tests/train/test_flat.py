@@ -122,7 +122,8 @@ def test_attention_over_documents_is_the_masked_product(lengths: list[int]) -> N
 
 def test_each_length_class_is_padded_to_its_own_longest() -> None:
     layout = lay_out(flatten(make_batch([20, 33, 40, 90, 80, 64])[1]), "documents")
-    assert layout.groups == ((4, 63), (2, 89))  # the last token of a document predicts nothing
+    assert layout.whole is not None
+    assert layout.whole.groups == ((4, 63), (2, 89))  # the last token of a document predicts nothing
 
 
 @pytest.mark.slow

@@ -8,12 +8,13 @@ block mask, where there is a GPU without the former. None attends over padding o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import scaled_dot_product_attention
 
 from causalmix.errors import TrainError, nearest_name
@@ -22,7 +23,41 @@ from causalmix.train.flat import Flat
 
 KINDS = ("documents", "varlen", "flex")
 SHORT = 64  # documents up to this many tokens are gathered together: below it a call costs more than padding
+MASKED = 2**22  # pairs of a label and a token, for which a mask is made, at most
 Tensors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """Rows of documents of like length beside each other, each document filled up to its group's longest.
+
+    Attributes
+    ----------
+    gather : Tensor of int64, shape (n_gathered,)
+        Position -> row, group after group, document after document; what fills one up is any row of it.
+    scatter : Tensor of int64, shape (n_rows,)
+        Row -> position.
+    groups : tuple of (n_documents, length)
+        The shapes in ``gather``.
+    """
+
+    gather: torch.Tensor
+    scatter: torch.Tensor
+    groups: tuple[tuple[int, int], ...]
+
+    def to(self, device: torch.device) -> Gathering:
+        """Return the same on a device."""
+        if device.type == "cpu":
+            return self
+        return replace(self, gather=self.gather.to(device), scatter=self.scatter.to(device))
+
+    def cut(self, gathered: torch.Tensor) -> list[torch.Tensor]:
+        """Cut gathered rows into groups of shape (n_documents, length, ...)."""
+        rest = gathered.shape[1:]
+        if len(self.groups) == 1:
+            return [gathered.view(*self.groups[0], *rest)]
+        parts = gathered.split_with_sizes([n_documents * length for n_documents, length in self.groups])
+        return [part.view(*shape, *rest) for part, shape in zip(parts, self.groups)]
 
 
 @dataclass(frozen=True)
@@ -36,13 +71,13 @@ class Layout:
     boundaries : Tensor of int32, shape (n_documents + 1,)
     longest : int
         Tokens of the longest document, or a bound that does not change from batch to batch.
-    gather : Tensor of int64, shape (n_gathered,)
-        ``documents``: position -> token, group after group, document after document, each filled up to its group's
-        longest with tokens that nothing attends to.
-    scatter : Tensor of int64, shape (n_tokens,)
-        ``documents``: token -> position.
-    groups : tuple of (n_documents, length)
-        ``documents``: the shapes in ``gather``.
+    whole : Gathering
+        ``documents``: of all tokens. What fills a document up follows it, so causal attention never looks at it.
+    asked : Gathering or None
+        ``documents``: of the tokens that carry a label, in groups of the same documents; None where one has none or
+        where they are many.
+    masks : tuple of Tensor, shape (n_documents, n_queries, n_keys)
+        ``documents``: what each of these sees of its document, 0 or minus infinity.
     block_mask : BlockMask
         ``flex``.
     """
@@ -50,9 +85,9 @@ class Layout:
     kind: str
     boundaries: torch.Tensor
     longest: int
-    gather: torch.Tensor | None = None
-    scatter: torch.Tensor | None = None
-    groups: tuple[tuple[int, int], ...] = ()
+    whole: Gathering | None = None
+    asked: Gathering | None = None
+    masks: tuple[torch.Tensor, ...] = ()
     block_mask: Any = None
 
 
@@ -170,48 +205,70 @@ class Regroup(torch.autograd.Function):
 
 
 def _gather_documents(flat: Flat, longest: int) -> Layout:
-    lengths = flat.lengths
-    starts = np.cumsum(lengths) - lengths
-    classes = np.ceil(np.log2(np.maximum(lengths, SHORT))).astype(np.int64)
-    gather, scatter, groups, at = [], np.empty(int(lengths.sum()), dtype=np.int64), [], 0
-    for size in np.unique(classes):
-        chosen = np.flatnonzero(classes == size)
-        width = int(lengths[chosen].max())
-        # What fills a document up follows it, so causal attention never looks at it; any token will do.
-        columns = np.minimum(np.arange(width), lengths[chosen][:, None] - 1)
-        gather.append((starts[chosen][:, None] + columns).ravel())
-        within = np.arange(int(lengths[chosen].sum())) - np.repeat(
-            np.cumsum(lengths[chosen]) - lengths[chosen], lengths[chosen]
-        )
-        scatter[np.repeat(starts[chosen], lengths[chosen]) + within] = (
-            at + np.repeat(np.arange(len(chosen)) * width, lengths[chosen]) + within
-        )
-        groups.append((len(chosen), width))
-        at += len(chosen) * width
     device = flat.input_ids.device
-    return Layout(
-        "documents",
-        flat.boundaries,
-        longest,
-        gather=torch.from_numpy(np.concatenate(gather)).to(device),
-        scatter=torch.from_numpy(scatter).to(device),
-        groups=tuple(groups),
+    groups = _group_lengths(flat.lengths)
+    whole = _gather(flat.lengths, groups)
+    layout = Layout("documents", flat.boundaries, longest, whole=whole.to(device))
+    where = flat.where.numpy(force=True)
+    owners = np.searchsorted(np.cumsum(flat.lengths), where, side="right")
+    counts = np.bincount(owners, minlength=len(flat.lengths))
+    if not counts.all() or (owners[1:] < owners[:-1]).any():
+        return layout
+    asked = _gather(counts, groups)
+    pairs, all_pairs = (
+        sum(n * own * longest for (n, own), (_, longest) in zip(way.groups, whole.groups)) for way in (asked, whole)
     )
+    if pairs > min(MASKED, all_pairs // 2):
+        return layout
+    places = torch.from_numpy(flat.position_ids.numpy(force=True)[where])[asked.gather]
+    shapes = zip(asked.cut(places), whole.groups)
+    masks = tuple(_hide_later(place.numpy(), length).to(device) for place, (_, length) in shapes)
+    return replace(layout, asked=asked.to(device), masks=masks)
+
+
+def _group_lengths(lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Put documents together that are at most twice as long as each other, and all short ones."""
+    if lengths.max() <= SHORT:
+        return [np.arange(len(lengths))]
+    classes = np.ceil(np.log2(np.maximum(lengths, SHORT)))
+    return [np.flatnonzero(classes == size) for size in np.unique(classes)]
+
+
+def _gather(counts: NDArray[np.int64], groups: list[NDArray[np.int64]]) -> Gathering:
+    """Gather rows of documents, of which each has so many, on the CPU."""
+    starts = np.cumsum(counts) - counts
+    gather, scatter, shapes, at = [], np.empty(counts.sum(), dtype=np.int64), [], 0
+    for chosen in groups:
+        own = counts[chosen, None]
+        columns = np.arange(own.max())
+        rows = starts[chosen, None] + np.minimum(columns, own - 1)
+        is_own = columns < own
+        scatter[rows[is_own]] = at + np.flatnonzero(is_own)
+        gather.append(rows.ravel())
+        shapes.append(rows.shape)
+        at += rows.size
+    joined = gather[0] if len(gather) == 1 else np.concatenate(gather)
+    return Gathering(torch.from_numpy(joined), torch.from_numpy(scatter), tuple(shapes))
+
+
+def _hide_later(places: NDArray[np.int64], n_keys: int) -> torch.Tensor:
+    return torch.from_numpy(np.where(np.arange(n_keys) > places[..., None], np.float32(-np.inf), np.float32(0.0)))
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # its shapes are another for every batch
 def _attend_documents(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scale: float
 ) -> torch.Tensor:
-    gathered = [Regroup.apply(part, layout.gather, layout.scatter) for part in (query, key, value)]  # type: ignore[no-untyped-call]
-    sizes = [n_documents * width for n_documents, width in layout.groups]
+    way = layout.whole
+    assert way is not None
+    gathered = [Regroup.apply(part, way.gather, way.scatter) for part in (query, key, value)]  # type: ignore[no-untyped-call]
     outputs = []
-    for shape, *group in zip(layout.groups, *(part.split(sizes) for part in gathered)):
-        queries, keys, values = (part.unflatten(0, shape).transpose(1, 2) for part in group)
+    for group in zip(*map(way.cut, gathered)):
+        queries, keys, values = (part.transpose(1, 2) for part in group)
         out = scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=scale, enable_gqa=True)
         outputs.append(out.transpose(1, 2).flatten(0, 1).flatten(1))
     whole = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-    return torch.as_tensor(Regroup.apply(whole, layout.scatter, layout.gather))  # type: ignore[no-untyped-call]
+    return torch.as_tensor(Regroup.apply(whole, way.scatter, way.gather))  # type: ignore[no-untyped-call]
 
 
 @lru_cache(maxsize=2)

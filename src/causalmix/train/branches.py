@@ -18,6 +18,8 @@ Integers = NDArray[np.int64]
 
 SHORT = 32  # queries and keys up to so many are computed together: below it a call costs more than padding
 AT_ONCE = 2**26  # pairs of a query and a key a call: what the mask takes in bytes
+FEW = 8  # the same where queries are fewer than keys
+LONG = 512  # keys from which on groups differ by powers of two
 VECTOR = 16  # a CPU's kernel does so many keys at once, and a rest of more than five one by one takes longer
 KEPT = 2**18  # pairs whose mask is kept for the next model; those of long documents are made again
 
@@ -147,9 +149,13 @@ def _widen(n_keys: int) -> int:
 
 
 def _split_alike(counts: Integers, lengths: Integers) -> list[Integers]:
-    """Split the branches that have queries by powers of two, and so that no group's mask is too large."""
-    classes = [np.ceil(np.log2(np.maximum(sizes, SHORT))).astype(np.int64) for sizes in (counts, lengths)]
-    kinds = classes[0] * 100 + classes[1] * 2 + (counts == lengths) * (lengths > SHORT)
+    """Split the branches that have queries into those of like size, and so that no group's mask is too large.
+
+    Like in queries is up to the next power of two, like in keys up to the next sixteen.
+    """
+    in_queries = np.ceil(np.log2(np.maximum(counts, FEW)))
+    in_keys = np.ceil(np.minimum(lengths, LONG) / VECTOR) + np.ceil(np.log2(np.maximum(lengths, LONG) / LONG))
+    kinds = in_queries * 1000 + in_keys * 2 + (counts == lengths) * (lengths > SHORT)
     split = []
     for kind in np.unique(kinds[counts > 0]):
         chosen = np.flatnonzero((kinds == kind) & (counts > 0))

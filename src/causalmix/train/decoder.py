@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
-from weakref import WeakKeyDictionary
 
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -20,13 +19,13 @@ from causalmix.train.attention import Layout, attend
 from causalmix.train.branches import Branches, attend_branches
 from causalmix.train.device import keep_compiled
 from causalmix.train.kernels import Gate, RootMeanSquareNorm, Rotation, swap_halves
-from causalmix.train.layer import Reading, close_layer, is_written_out, open_layer
+from causalmix.train.scoring import score_layers
+from causalmix.train.written import Plain, find_plain, run_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Angles = tuple[torch.Tensor, torch.Tensor]  # cosines and sines, shape (n_tokens, n_heads or 1, size)
-_TURNS: WeakKeyDictionary[torch.nn.Module, torch.Tensor] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -39,14 +38,16 @@ class Decoding:
         Compute a layer's activations again in the backward pass instead of keeping them.
     compile : bool
         Through torch.compile, one graph for all layers.
-    written_out : bool, optional
-        Take :mod:`~causalmix.train.layer`'s parts of a layer; None finds out whether it can, which takes longer than
-        one of them: see :func:`settle`.
+    plain : Plain, optional
+        What :mod:`~causalmix.train.written` computes the layers from, where it can.
+    is_settled : bool
+        Whether it was looked for, which takes longer than a layer: see :func:`settle`.
     """
 
     recompute: bool = False
     compile: bool = False
-    written_out: bool | None = None
+    plain: Plain | None = None
+    is_settled: bool = False
 
 
 class Tokens(Protocol):
@@ -85,18 +86,15 @@ def run_decoder(
         States at ``flat.where``, before the head.
     """
     how = settle(model, how or Decoding())
+    if how.plain is not None:
+        if isinstance(layout, Branches):
+            return score_layers(how.plain, flat, layout)
+        return run_layers(how.plain, flat, layout, how.recompute)
     decoder = model.get_decoder()
-    mix, finish = choose_parts(how)
+    mix, finish = (compile_part(mix_tokens), compile_part(finish_layer)) if how.compile else (mix_tokens, finish_layer)
     *layers, last = decoder.layers
-    if how.written_out and layers and isinstance(layout, Branches) and layout.distinct is not None:
-        once, spread = decoder.embed_tokens(layout.distinct), layout.spread
-        angles: Any = find_turns(model, once, flat.position_ids, layout.longest)
-        rows = finish(layers[0], once.index_select(0, spread), mix(layers[0], once, angles, layout, None, spread))
-        layers = layers[1:]
-    else:
-        rows = decoder.embed_tokens(flat.input_ids)
-        find = find_turns if how.written_out else find_angles
-        angles = find(model, rows, flat.position_ids, layout.longest)
+    rows = decoder.embed_tokens(flat.input_ids)
+    angles = find_angles(model, rows, flat.position_ids, layout.longest)
     for layer in layers:
         if how.recompute and torch.is_grad_enabled():
             run = _join(mix, finish)
@@ -111,17 +109,10 @@ def run_decoder(
 
 
 def settle(model: PreTrainedModel, how: Decoding) -> Decoding:
-    """Find out once how a model's layers are computed; adapters that are put in or taken out later change it."""
-    if how.written_out is not None:
+    """Find out once how a model's layers are computed; adapters or weights that are exchanged later change it."""
+    if how.is_settled:
         return how
-    return replace(how, written_out=not how.compile and is_written_out(model.get_decoder()))
-
-
-def choose_parts(how: Decoding) -> tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]]:
-    """Choose what runs a layer up to its attention's output, and what goes on from there."""
-    if how.written_out:
-        return mix_written_out, close_layer
-    return (compile_part(mix_tokens), compile_part(finish_layer)) if how.compile else (mix_tokens, finish_layer)
+    return replace(how, plain=None if how.compile else find_plain(model), is_settled=True)
 
 
 def find_angles(model: PreTrainedModel, rows: torch.Tensor, position_ids: torch.Tensor, longest: int) -> Angles:
@@ -139,23 +130,6 @@ def find_angles(model: PreTrainedModel, rows: torch.Tensor, position_ids: torch.
     return wide[0], wide[1]
 
 
-def find_turns(model: PreTrainedModel, rows: torch.Tensor, position_ids: torch.Tensor, longest: int) -> torch.Tensor:
-    """Do the same as :func:`find_angles` for layers that are written out: complex numbers, shape (n_tokens, size / 2).
-
-    Those of a usual model are kept for the next batch, since none depends on how many there are.
-    """
-    rotary = model.get_decoder().rotary_emb
-    known = _TURNS.get(rotary)
-    if known is None or len(known) < longest or known.dtype.to_real() != rows.dtype:
-        is_usual = getattr(rotary, "rope_type", None) == "default"
-        longest = 1 << (longest - 1).bit_length() if is_usual else longest
-        cos, sin = rotary(rows, torch.arange(longest, device=rows.device)[None])
-        known = torch.complex(*(part[0, :, : part.shape[-1] // 2].contiguous() for part in (cos, sin)))
-        if is_usual:
-            _TURNS[rotary] = known
-    return known.index_select(0, position_ids)
-
-
 def mix_tokens(
     layer: Any, rows: torch.Tensor, angles: Angles, layout: Layout | Branches, asked: torch.Tensor | None = None
 ) -> torch.Tensor:
@@ -171,20 +145,6 @@ def mix_tokens(
         query, key = norm(attention.q_norm, query), norm(attention.k_norm, key)
     query, key = rotate(query, turned).to(value.dtype), rotate(key, angles).to(value.dtype)
     return attend_rows(query, key, value, layout, attention.scaling)
-
-
-def mix_written_out(
-    layer: Any,
-    rows: torch.Tensor,
-    turns: torch.Tensor,
-    layout: Layout | Branches,
-    asked: torch.Tensor | None = None,
-    spread: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Do the same as :func:`mix_tokens`; rows of distinct tokens where ``spread`` says which token is which."""
-    reading = Reading(turns, layer.input_layernorm.variance_epsilon, spread, asked, torch.is_grad_enabled())
-    query, key, value = open_layer(layer, rows, reading)
-    return attend_rows(query, key, value, layout, layer.self_attn.scaling)
 
 
 def attend_rows(

@@ -63,7 +63,7 @@ class Engine:
     def suit(self, model: PreTrainedModel) -> Engine:
         """Return the same for one model, as it is now: what every step would find out anew is found out once."""
         with self.autocast():
-            return replace(self, decoding=settle(model, self.decoding))
+            return replace(self, decoding=settle(model, replace(self.decoding, is_settled=False)))
 
     def sum_loss(self, model: PreTrainedModel, batch: Prepared) -> torch.Tensor:
         """Negative log-likelihood of a pass's targets, in nats, summed."""

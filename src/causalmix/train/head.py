@@ -60,10 +60,8 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
         with torch.autocast(kind, enabled=False):
             head = weight.to(dtype)
-            total = torch.zeros((), device=states.device, dtype=_widen(dtype))
-            needs_states, needs_weight = ctx.needs_input_grad[:2]
-            of_states = torch.empty_like(states) if needs_states else None
-            of_weight = torch.zeros_like(weight, dtype=_widen(weight.dtype)) if needs_weight else None
+            of_states = torch.empty_like(states) if ctx.needs_input_grad[0] else None
+            of_weight, total = None, torch.zeros((), device=states.device, dtype=_widen(dtype))
             for start in range(0, len(targets), n_rows):
                 span = slice(start, start + n_rows)
                 chunk = states[span].to(dtype)
@@ -79,20 +77,21 @@ class ChunkedCrossEntropy(torch.autograd.Function):
                 narrow = grads.to(dtype)
                 if of_states is not None:
                     of_states[span] = narrow @ head
-                if of_weight is not None:
-                    of_weight += narrow.T @ chunk
+                if ctx.needs_input_grad[1]:
+                    part = narrow.T @ chunk
+                    of_weight = part.to(_widen(weight.dtype)) if of_weight is None else of_weight.add_(part)
         ctx.save_for_backward(of_states, None if of_weight is None else of_weight.to(weight.dtype))
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Scale what the forward pass made; it is not kept for a second time."""
+        """Scale what the forward pass made, where it is: it is not kept for a second time."""
         of_states, of_weight = ctx.saved_tensors
         return _scale(of_states, grads[0]), _scale(of_weight, grads[0]), None, None
 
 
 def _scale(gradient: torch.Tensor | None, factor: torch.Tensor) -> torch.Tensor | None:
-    return None if gradient is None else gradient * factor.to(gradient.dtype)
+    return None if gradient is None else gradient.mul_(factor.to(gradient.dtype))
 
 
 def _widen(dtype: torch.dtype) -> torch.dtype:

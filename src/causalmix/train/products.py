@@ -5,13 +5,15 @@ A weight has shape (out, in), or (runs, out, in): rows of all runs lie end to en
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 
 
 def normalise(rows: torch.Tensor, epsilon: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Divide rows by their root mean square; return them and its inverse."""
-    inverse = torch.linalg.vector_norm(rows, dim=-1, keepdim=True).square_()
-    inverse.div_(rows.shape[-1]).add_(epsilon).rsqrt_()
+    norm = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    inverse = torch.addcmul(as_tensor(epsilon, rows.dtype), norm, norm, value=1 / rows.shape[-1]).rsqrt_()
     return rows * inverse, inverse
 
 
@@ -22,8 +24,14 @@ def renormalise(
     along = grads * unit
     of_weight = along.sum(0) if weight.ndim == 1 else along.view(len(weight), -1, weight.shape[-1]).sum(1)
     of_unit = scale(grads, weight)
-    along = torch.linalg.vecdot(of_unit, unit).div_(unit.shape[-1]).unsqueeze(-1)
-    return of_unit.addcmul_(unit, along, value=-1).mul_(inverse), of_weight
+    along = torch.linalg.vecdot(of_unit, unit).unsqueeze(-1)
+    return of_unit.addcmul_(unit, along, value=-1 / unit.shape[-1]).mul_(inverse), of_weight
+
+
+@lru_cache(maxsize=16)
+def as_tensor(value: float, dtype: torch.dtype) -> torch.Tensor:
+    """Make a number a tensor once: torch would at every call."""
+    return torch.tensor(value, dtype=dtype)
 
 
 def scale(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -72,3 +80,8 @@ def learn(grads: torch.Tensor, rows: torch.Tensor, weight: torch.Tensor) -> torc
 def add_up(grads: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Return the gradient of a product's bias."""
     return grads.sum(0) if weight.ndim == 2 else grads.view(len(weight), -1, grads.shape[-1]).sum(1)
+
+
+def add_at(grads: torch.Tensor, index: torch.Tensor, n_rows: int) -> torch.Tensor:
+    """Return the gradient of ``n_rows`` rows from that of those which ``index`` took of them."""
+    return grads.new_zeros(n_rows, *grads.shape[1:]).index_add_(0, index, grads)

@@ -1,4 +1,4 @@
-"""The trained weights of a model end to end, matrices first: one tensor to clip and two to update, not dozens."""
+"""The trained weights of a model end to end, matrices first: one tensor to clip and to update, not dozens."""
 
 from __future__ import annotations
 
@@ -34,8 +34,3 @@ class Row:
         """Cut rows of shape (..., n + m) into the parameters in them."""
         parts = torch.split(rows, [shape.numel() for shape in self.shapes.values()], dim=-1)
         return [(name, part.view(*part.shape[:-1], *shape)) for (name, shape), part in zip(self.shapes.items(), parts)]
-
-    def halve(self, row: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
-        """Cut a row into its matrices and its vectors, where there are any."""
-        parts = {"matrices": row[None, : self.n_matrices], "vectors": row[self.n_matrices :]}
-        return [(key, part) for key, part in parts.items() if part.numel()]

@@ -150,6 +150,7 @@ class Group:
             self.errors = {}
             if staying:
                 self.stack.keep(staying)
+                self.engine = self.engine.suit(self.stack.model)
                 for seat, weights in zip(self.seats, self.stack.weights):
                     seat.optimizer.follow(weights)
         return outcomes
