@@ -124,6 +124,9 @@ def test_code_of_a_repository_and_other_families_are_refused(tmp_path: Path) -> 
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2", "attention_dropout": 0.1}))
     with pytest.raises(TrainError, match=r"attention_dropout\), which is not supported"):
         build_model(cfg, VOCAB, 0)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2", "hidden_act": "gelu"}))
+    with pytest.raises(TrainError, match="hidden_act=gelu; supported is silu"):
+        build_model(cfg, VOCAB, 0)
 
 
 def test_settings_that_no_model_has_are_refused() -> None:

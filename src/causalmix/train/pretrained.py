@@ -79,15 +79,18 @@ def load_pretrained(cfg: ModelConfig, vocab_size: int | None = None) -> PreTrain
 
 
 def check_family(config: Any, path: str) -> None:
-    """Refuse a model whose attention or head the packed forward pass would get wrong.
+    """Refuse a model whose attention, gate or head the packed forward pass would get wrong.
 
     Raises
     ------
     TrainError
-        For a family that is not tested, or one with sliding windows.
+        For a family that is not tested, one with sliding windows, or a gate that is not SiLU.
     """
     if getattr(config, "attention_dropout", 0.0):
         raise TrainError(f"{path} drops attention weights at random (attention_dropout), which is not supported.")
+    gate = getattr(config, "hidden_act", "silu")
+    if gate != "silu":
+        raise TrainError(f"{path} has hidden_act={gate}; supported is silu, which its family has.")
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if config.model_type not in FAMILIES or kinds != {"full_attention"}:
         raise TrainError(
