@@ -24,7 +24,9 @@ HERE = str(Path(__file__).resolve().parent)
 sys.path = [entry for entry in sys.path if entry != HERE]
 
 
-def parse_options(description: str, *, repetitions: int, full: int, restarts: bool = False) -> argparse.Namespace:
+def parse_options(
+    description: str, *, repetitions: int, full: int, restarts: bool = False, doubts: bool = False
+) -> argparse.Namespace:
     """Read the options that these benchmarks share, and hold this process and its workers to one thread."""
     # It has a BLAS of its own, which can be held only once it is loaded.
     import scipy.linalg  # noqa: F401
@@ -41,6 +43,8 @@ def parse_options(description: str, *, repetitions: int, full: int, restarts: bo
     if restarts:
         parser.add_argument("--estimators", default="", help="only estimators whose name contains this")
         parser.add_argument("--minutes", type=float, help="begin nothing after so many minutes")
+    if doubts:
+        parser.add_argument("--doubtful", type=int, default=0, help="repetitions of a cell that fewer do not decide")
     options = parser.parse_args()
     options.repetitions = options.repetitions or (full if options.full else repetitions)
     return options

@@ -33,12 +33,12 @@ def test_coverage(tmp_path):
 
 
 def test_policy_regret(tmp_path):
-    options = ["--cells", "heterogeneity=step n_runs=128", "--folder", str(tmp_path / "trials")]
+    options = ["--cells", "heterogeneity=step n_runs=128", "--doubtful", "3", "--folder", str(tmp_path / "trials")]
     printed, written = run("policy_regret", tmp_path, *options)
     (row,) = written["rows"]
     assert row["keeps"] == (row["ratio"] <= 0.5)
     assert row["oracle"]["value"] < row["policies"]["Equal"]["regret"]["value"]
-    assert len(list((tmp_path / "trials").iterdir())) == 2
+    assert len(list((tmp_path / "trials").iterdir())) == row["repetitions"]
     again, same = run("policy_regret", tmp_path, *options)  # nothing is fitted twice
     assert (again, same["rows"]) == (printed, written["rows"])
     assert same["seconds"] < written["seconds"] / 2
@@ -46,6 +46,7 @@ def test_policy_regret(tmp_path):
     assert all(score["regret"]["value"] >= -1e-9 for score in row["policies"].values())
     assert f"{row['ratio']:.2f}" in printed
     assert "of 1 cells" in printed
+    assert row["repetitions"] == (2 if row["is_sure"] else 3)
 
 
 def test_fewer_runs(tmp_path):
