@@ -186,7 +186,7 @@ def fit_process(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: 
 
     ``theta_p(x)`` is a constant, a line and a Matern process in the state, one set of hyper-parameters for all
     domains and outcomes, found by marginal likelihood, averaged over with and without the Matern part. With
-    ``steps`` effects also jump, one alone or all at once, averaged over draws of where.
+    ``steps`` effects also jump, one alone or all at once, averaged over draws of where: a jump is of ``theta(x)' Z``.
     The nuisance mean of Z is the design's where it is known; that of Y is part of the process. With ``surface``
     the process also holds what is not linear in the coordinates, and size zero is one of its answers.
 

@@ -28,7 +28,7 @@ class Points:
     R : ndarray (n, p)
         ``Z - e(X)``, all coordinates divided by one number.
     Z : ndarray (n, p)
-        Z less its mean, divided by the same number: where the surface h is looked up.
+        Z less its mean, divided by the same number: where the surface h is looked up, and what steps are of.
     """
 
     X: Floats
