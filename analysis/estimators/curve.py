@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 N_SEARCHED = 512  # runs that the process's hyper-parameters are searched on
 START = 0.1  # size of a parabola while they are, in standard deviations of the outcome
-SIZES = np.concatenate([[0.0], np.exp(np.linspace(np.log(0.01), np.log(2.0), 30))])
+SIZES = np.concatenate([[0.0], np.geomspace(0.01, 1.0, 30)])  # of a parabola, times that of an effect, a log share
 LOG_PRIOR = np.log(np.concatenate([[0.5], np.full(30, 0.5 / 30)]))  # half of it to no curvature at all
 
 
@@ -84,7 +84,8 @@ def fit_curve(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: in
 
     ``Y = g(x) + theta(x)' (Z - e) + b' s(T) + noise`` with g and theta the smooth process of
     ``varying_coefficient_gp``, and ``b ~ N(0, t^2)``. The process's hyper-parameters maximise the marginal
-    likelihood; over t it is averaged, half of the prior on t = 0, no curvature at all.
+    likelihood; over t it is averaged, half of the prior on t = 0, no curvature at all, the other on a hundredth of
+    the size of an effect to as much: where mixtures hardly differ, runs cannot say that a parabola is not huge.
 
     Parameters
     ----------
@@ -117,7 +118,7 @@ def fit_curve(roles: Roles, residuals: Residuals, cfg: EstimatorConfig, seed: in
     columns = remove_state(roles, _bend(logs, centre, line))
     points, outcomes, scale = standardise(roles, residuals)
     unit = float(columns.std()) or 1.0
-    sizes, covariance = _shrink(points, outcomes, roles.outcome_weights, columns / unit, cfg, seed)
+    sizes, covariance = _shrink(points, outcomes, roles.outcome_weights, columns / unit, unit / scale.z, cfg, seed)
     back = scale.y / unit
     return Curve(roles.coordinates, centre, line, sizes * back, covariance * back**2, roles.outcome_weights)
 
@@ -140,9 +141,12 @@ def remove_state(roles: Roles, columns: Floats) -> Floats:
 
 
 def _shrink(
-    points: Points, outcomes: Floats, weights: Floats, columns: Floats, cfg: EstimatorConfig, seed: int
+    points: Points, outcomes: Floats, weights: Floats, columns: Floats, unit: float, cfg: EstimatorConfig, seed: int
 ) -> tuple[Floats, Floats]:
-    """Return the posterior mean (A, K) and covariance (K, K) of the columns' coefficients, on top of the process."""
+    """Return the posterior mean (A, K) and covariance (K, K) of the columns' coefficients, on top of the process.
+
+    ``unit`` is that of a column over that of Z.
+    """
     from scipy.linalg import cho_solve
 
     y, n = outcomes @ weights, len(outcomes)
@@ -154,9 +158,10 @@ def _shrink(
     K[np.diag_indices(n)] += 1e-8
     half = cho_solve((np.linalg.cholesky(K), True), np.column_stack([columns, outcomes]))
     matrix, vectors = columns.T @ half[:, : columns.shape[1]], columns.T @ half[:, columns.shape[1] :]
-    logs = np.array([_weigh(t**2, matrix, vectors @ weights) for t in SIZES]) + LOG_PRIOR
+    sizes = SIZES * unit * np.sqrt(np.exp(2 * values[1:4]).sum())
+    logs = np.array([_weigh(t**2, matrix, vectors @ weights) for t in sizes]) + LOG_PRIOR
     shares = np.exp(logs - np.logaddexp.reduce(logs))
-    covariances = [np.linalg.inv(matrix + np.eye(len(matrix)) / t**2) if t else 0.0 * matrix for t in SIZES]
+    covariances = [np.linalg.inv(matrix + np.eye(len(matrix)) / t**2) if t else 0.0 * matrix for t in sizes]
     means = np.stack([each @ vectors for each in covariances])  # (s, K, A)
     mean = np.einsum("s,ska->ka", shares, means)
     strayed = (means - mean) @ weights

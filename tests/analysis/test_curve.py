@@ -64,6 +64,17 @@ def test_without_curvature_the_curve_is_next_to_nothing_and_so_is_what_it_moves(
     assert gain[0] == pytest.approx(plain[0], abs=np.sqrt(gain[1]) / 2)
 
 
+def test_where_mixtures_hardly_differ_a_parabola_is_no_larger_than_an_effect():
+    """Runs cannot say so: their squares hardly differ either."""
+    for seed in (100, 106):
+        world = make_world(DialsConfig(n_runs=128, concentration_min=10.0, concentration_max=20.0), seed)
+        cfg = dataclasses.replace(LINEAR, kind="varying_coefficient_gp", curvature=True)
+        roles = assign_roles(draw_table(world, seed), "signal", cfg, OutcomeConfig())
+        curve = fit_effects(roles, cfg, seed).effects.curve
+        size = np.sqrt(np.mean(world.theta(roles.X) ** 2))
+        assert np.sqrt(curve.covariance.diagonal().max()) < size
+
+
 def test_gains_predictions_and_slopes_are_of_one_surface():
     _, roles = deal(curvature=1.0, n_runs=200)
     effects = fit_effects(roles, LINEAR, 0).effects

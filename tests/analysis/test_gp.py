@@ -11,6 +11,7 @@ from analysis.estimators.gp.options import PRIOR_MORE, list_options, make_gram
 from analysis.estimators.gp.search import draw_steps, find_steps, list_parents
 from analysis.estimators.gp.steps import Steps, nest_steps, polish_steps, propose_steps, refine_steps
 from analysis.roles import assign_roles
+from analysis.simulate.ideal import ideal_width
 from analysis.simulate.world import draw_table, make_world
 from causalmix.config import DialsConfig, EstimatorConfig, OutcomeConfig
 from causalmix.errors import AnalysisError
@@ -110,7 +111,8 @@ def test_some_of_the_options_are_weighed_as_they_are_among_all():
     assert fewer.score((1, 4), 0.7) == pytest.approx(options.score((3, n - 5), 0.7))
 
 
-def test_steps_are_drawn_as_often_as_their_posterior_says(monkeypatch):
+@pytest.mark.parametrize("log_none", [0.0, 2.0])
+def test_steps_are_drawn_as_often_as_their_posterior_says(monkeypatch, log_none):
     """Three steps of three effects, at most two at a time: every pair of places is written out."""
     monkeypatch.setattr(search, "N_SPARE", 1)
     monkeypatch.setattr(search, "N_SWEEPS", 2000)
@@ -122,6 +124,7 @@ def test_steps_are_drawn_as_often_as_their_posterior_says(monkeypatch):
     for i, j in np.ndindex(n + 1, n + 1):
         chosen = tuple(sorted(k for k in (i, j) if k < n))
         logs = options.score(chosen, variance) + prior[i] + prior[j] - np.log((1, 2, 1)[len(chosen)])
+        logs += 0.0 if chosen else log_none
         exact[options.name(chosen)] = exact.get(options.name(chosen), 0.0) + np.exp(logs)
         mean = np.zeros(expanded[0].size)
         rows = options.gather(chosen)
@@ -129,7 +132,7 @@ def test_steps_are_drawn_as_often_as_their_posterior_says(monkeypatch):
         np.add.at(mean, rows, variance * F.T @ np.linalg.solve(K + variance * F @ F.T, y))
         moments.append((np.exp(logs), mean))
     total = sum(exact.values())
-    drawn = draw_steps(options, (0,), (variance,), 0)
+    drawn = draw_steps(options, (0,), (variance,), 0, log_none)
     for name, weight in sorted(exact.items(), key=lambda item: -item[1])[:4]:
         assert drawn.weights.get(name, 0.0) == pytest.approx(weight / total, abs=0.04)
     expected = sum(weight * mean for weight, mean in moments) / total
@@ -137,9 +140,37 @@ def test_steps_are_drawn_as_often_as_their_posterior_says(monkeypatch):
     found[drawn.rows] = drawn.mean[:, 0]
     assert np.allclose(found, expected, atol=0.1 * np.abs(expected).max())
     assert np.linalg.eigvalsh(drawn.covariance).min() > 0
-    again = draw_steps(options, (0,), (variance,), 0)
+    again = draw_steps(options, (0,), (variance,), 0, log_none)
     assert np.array_equal(again.mean, drawn.mean)
     assert np.array_equal(again.covariance, drawn.covariance)
+
+
+def test_where_no_step_is_worth_a_draw_there_is_none():
+    _, _, _, options = make_options()
+    drawn = draw_steps(options, (), (0.7,), 0, log_none=100.0)
+    assert drawn.weights == {(): 1.0}
+    assert drawn.mean.shape == (0, 1)
+
+
+def test_half_of_the_prior_says_that_nothing_depends_on_the_state():
+    """Where it is so, intervals are about as wide as those of one who knows."""
+    dials = DialsConfig(heterogeneity="none")
+    widths = []
+    for seed in range(6):
+        world, roles, effects = fit_world(dials, seed)
+        states = roles.X[:8]
+        sd = np.sqrt(np.einsum("mkk->mk", effects.covariances(states)))
+        widths.append(2 * 1.96 * sd.mean() / ideal_width(world, seed, states))
+    assert np.mean(widths) < 1.25
+
+
+def test_products_of_coefficients_asked_for_again_are_the_same():
+    K, _, expanded, options = make_options()
+    F = expanded.reshape(len(K), -1)
+    whole = F.T @ np.linalg.solve(K, F)
+    for rows in ([3, 1, 3], [1, 7]):
+        assert np.allclose(options.gram.cross(np.array(rows)), whole[rows])
+    assert sorted(options.gram.known) == [1, 3, 7]
 
 
 def test_a_jump_is_found_where_it_is_and_none_where_there_is_none():

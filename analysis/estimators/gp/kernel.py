@@ -116,9 +116,8 @@ class Kernel:
         X, R = points.X, points.R
         s, _, lengths_g = self._read(values)
         kinds = self.columns[:1] if self.is_shared else self.columns
-        distances = np.zeros((len(X), len(X)))
-        for j, length in enumerate(lengths_g):
-            distances += _square_distance(X[:, kinds[:, j]] / length, X[:, kinds[:, j]] / length)
+        scaled = (X[:, kinds] / lengths_g).reshape(len(X), -1)
+        distances = _square_distance(scaled, scaled)
         total = s[0] * _matern(distances, self.smoothness)
         total[np.diag_indices(len(X))] += s[4]
         for p in range(len(kinds)):  # one at a time: of all runs, not of those searched, and of any number of domains

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import log
 
@@ -30,28 +30,27 @@ class Gram:
         Regressors of the coefficients, and ``K^-1 F``.
     vector : ndarray (m,), outcomes : ndarray (m, A)
         ``F' K^-1 y`` of the weighted mean outcome, and of every outcome.
-    is_small : bool
-        Whether products of all coefficients are made once and kept.
+    known : dict of int to ndarray (m,)
+        Rows of ``F' K^-1 F`` that were asked for: few are, and those again and again.
     """
 
     F: Floats
     half: Floats
     vector: Floats
     outcomes: Floats
-    is_small: bool = False
+    known: dict[int, Floats] = field(default_factory=dict, repr=False, compare=False)
 
     def take(self, rows: Indices) -> Gram:
-        """Keep some coefficients, few enough to hold ``F' K^-1 F`` of all of them (m, m)."""
-        return Gram(self.F[:, rows], self.half[:, rows], self.vector[rows], self.outcomes[rows], is_small=True)
-
-    @cached_property
-    def matrix(self) -> Floats:
-        """Return ``F' K^-1 F`` (m, m)."""
-        return np.asarray(self.F.T @ self.half)
+        """Keep some coefficients."""
+        return Gram(self.F[:, rows], self.half[:, rows], self.vector[rows], self.outcomes[rows])
 
     def cross(self, rows: Indices) -> Floats:
         """Return ``F' K^-1 F`` of some coefficients with all (r, m)."""
-        return self.matrix[rows] if self.is_small else np.asarray(self.F[:, rows].T @ self.half)
+        asked = rows.tolist()
+        new = [row for row in dict.fromkeys(asked) if row not in self.known]
+        if new:
+            self.known.update(zip(new, self.F[:, new].T @ self.half))
+        return np.stack([self.known[row] for row in asked])
 
     def block(self, rows: Indices) -> Floats:
         """Return ``F' K^-1 F`` of some coefficients (r, r)."""
@@ -149,10 +148,13 @@ class Options:
         M = np.eye(len(rows)) + variance * self.gram.block(rows)
         return float(_log_factors(M[None], self.gram.vector[rows][None], variance)[0])
 
-    def weigh_place(self, rest: Sequence[int], n_places: int, variance: float) -> Floats:
-        """Return log weights of what a place may hold given the others: every option, then nothing."""
+    def weigh_place(self, rest: Sequence[int], n_places: int, variance: float, log_none: float) -> Floats:
+        """Return log weights of what a place may hold given the others: every option, then nothing.
+
+        A set of no step at all has ``log_none`` more.
+        """
         odds = log(PRIOR_MORE) + log((len(rest) + 1) / (n_places - len(rest)))
-        return np.append(self.weigh(rest, variance) + self.log_prior + odds, 0.0)
+        return np.append(self.weigh(rest, variance) + self.log_prior + odds, 0.0 if len(rest) else log_none)
 
     def take(self, kept: Indices) -> tuple[Options, Indices]:
         """Keep some options and their coefficients alone; also return which coefficients those are."""

@@ -29,6 +29,7 @@ LINEAR_PART, SMOOTH_PART = 2, 3  # which hyper-parameters are log s_l and log s_
 ABSENT = -14.0  # their value where effects have no such part
 SIZES = np.linspace(-2.4, 2.4, 7)  # of a part, in prior sds: its evidence is averaged over them
 KEPT = 0.01  # posterior weight below which constant, linear, or curved effects are dropped
+LOG_NONE = float(np.log(10.0))  # given to effects that depend on no state: half of the prior then goes to them
 HOPELESS = 20.0  # nats that effects without a line lie behind: not worth a search from there
 
 
@@ -101,12 +102,17 @@ class _Track:
     solved: Solved
     options: Options | None
 
+    @property
+    def log_none(self) -> float:
+        """What the prior gives a set of no step on its account: without a line, nothing depends on the state."""
+        return LOG_NONE if self.values[LINEAR_PART] == ABSENT else 0.0
+
 
 def fit_processes(kernel: Kernel, runs: Runs, cfg: EstimatorConfig, seed: int) -> tuple[list[Process], Common]:
     """Fit effects that are constant but for steps, linear, or curved in the state; keep what the runs speak for.
 
-    A third of the prior goes to each. The evidence of a line, or of a curve, is averaged over its size. Effects
-    have a part in common as large as they are.
+    A third of the prior goes to each, but half of it to effects that depend on no state, without line or step. The
+    evidence of a line, or of a curve, is averaged over its size. Effects have a part in common as large as they are.
     """
     start = None
     if runs.common.pulls.any():
@@ -132,7 +138,7 @@ def fit_processes(kernel: Kernel, runs: Runs, cfg: EstimatorConfig, seed: int) -
             line = search.add(flat, straight, (LINEAR_PART,), sizes, (SMOOTH_PART,))
             curve = search.add(line, curved, (SMOOTH_PART, *kernel.lengths), sizes)
             tracks = [_choose(*pair) for pair in zip_longest(tracks, (line, curve, flat))]
-    logs = np.array([track.log_posterior for track in tracks])
+    logs = np.array([track.log_posterior + (0.0 if track.guess.found else track.log_none) for track in tracks])
     shares = np.exp(logs - np.logaddexp.reduce(logs))
     shares = np.where(shares > KEPT, shares, 0.0) / shares[shares > KEPT].sum()
     kept = [_finish(runs, track, float(share), sizes, seed) for track, share in zip(tracks, shares) if share > 0]
@@ -256,6 +262,6 @@ def _finish(runs: Runs, track: _Track, share: float, sizes: list[float], seed: i
     if track.options is None:
         projected, jumps = np.empty((0, len(runs.y))), no_steps(runs.outcomes.shape[1])
     else:
-        jumps = draw_steps(track.options, track.options.locate(track.guess.found), sizes, seed)
+        jumps = draw_steps(track.options, track.options.locate(track.guess.found), sizes, seed, track.log_none)
         projected = track.options.gram.half[:, jumps.rows].T
     return Process(track.values, share, track.solved, track.guess.steps, jumps, projected)

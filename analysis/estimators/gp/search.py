@@ -97,19 +97,24 @@ def _exchange(options: Options, chosen: list[int], variance: float, worth: Float
             chosen[at] = best
 
 
-def draw_steps(options: Options, start: Chosen, variances: Sequence[float], seed: int) -> StepPosterior:
+def draw_steps(
+    options: Options, start: Chosen, variances: Sequence[float], seed: int, log_none: float = 0.0
+) -> StepPosterior:
     """Draw sets from their posterior, and average the exact posteriors of the coefficients over the draws.
 
     A set has as many places as ``start``, which a search found, and one more. Each in turn is emptied and drawn
     again given the others, coefficients integrated out; then the variance of a step is. Options that have no
-    share worth a draw in any place of ``start`` are left out.
+    share worth a draw in any place of ``start`` are left out. ``log_none`` is what the prior gives a set of no step
+    beyond its places.
 
     Notes
     -----
     Gibbs sampling of a spike-and-slab prior: George and McCulloch, "Approaches for Bayesian variable selection",
     Statistica Sinica 7 (1997). The same seed gives the same draws.
     """
-    kept = _drop_hopeless(options, start, variances)
+    kept = _drop_hopeless(options, start, variances, log_none)
+    if not len(kept):
+        return no_steps(options.gram.outcomes.shape[1])
     fewer, rows = options.take(kept)
     rng, n_places = np.random.default_rng([seed, 43]), len(start) + N_SPARE
     places = [*np.searchsorted(kept, np.sort(np.array(start, dtype=np.int64))).tolist(), *([-1] * N_SPARE)]
@@ -120,11 +125,11 @@ def draw_steps(options: Options, start: Chosen, variances: Sequence[float], seed
         held = tuple(sorted(i for i in places if i >= 0))
         if held not in scores:
             scores[held] = np.array([fewer.score(held, v) for v in variances])
-        variance = variances[_draw(scores[held], rng)]
+        variance = variances[_draw(_add_up(scores[held]), rng)]
         for place in range(n_places):
             rest = tuple(sorted(i for other, i in enumerate(places) if other != place and i >= 0))
             if (rest, variance) not in known:
-                known[rest, variance] = fewer.weigh_place(rest, n_places, variance)
+                known[rest, variance] = _add_up(fewer.weigh_place(rest, n_places, variance, log_none))
             drawn = _draw(known[rest, variance], rng)
             places[place] = drawn if drawn < len(fewer.options) else -1
         if sweep >= N_DISCARDED:
@@ -138,12 +143,12 @@ def list_parents(options: Options, chosen: Chosen) -> list[int]:
     return list(dict.fromkeys(step for step, _ in options.name(chosen)))[:N_PARENTS]
 
 
-def _drop_hopeless(options: Options, start: Chosen, variances: Sequence[float]) -> Indices:
+def _drop_hopeless(options: Options, start: Chosen, variances: Sequence[float], log_none: float) -> Indices:
     """Return the options that have a share in some place of a set, the others as they are."""
     n_options, kept = len(options.options), set(start)
     for variance in variances:
         for rest in dict.fromkeys([start, *(start[:i] + start[i + 1 :] for i in range(len(start)))]):
-            logs = options.weigh_place(rest, len(start) + N_SPARE, variance)
+            logs = options.weigh_place(rest, len(start) + N_SPARE, variance, log_none)
             likely = np.flatnonzero(logs[:n_options] > np.logaddexp.reduce(logs) + log(HOPELESS))
             kept |= set(likely.tolist())
     return np.array(sorted(kept), dtype=np.int64)
@@ -170,6 +175,11 @@ def _average(options: Options, labels: Indices, visits: dict[tuple[Chosen, float
     return StepPosterior(labels[union], np.einsum("v,via->ia", shares, np.stack(moved)), covariance, weights)
 
 
-def _draw(logs: Floats, rng: np.random.Generator) -> int:
-    edges = np.cumsum(np.exp(logs - logs.max()))
+def _add_up(logs: Floats) -> Floats:
+    """Return the running sums of weights, up to a factor."""
+    return np.asarray(np.cumsum(np.exp(logs - logs.max())))
+
+
+def _draw(edges: Floats, rng: np.random.Generator) -> int:
+    """Draw one by weights that are added up."""
     return int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))

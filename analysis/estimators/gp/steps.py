@@ -63,7 +63,7 @@ class Steps:
 def indicate(X: Floats, columns: Indices, features: Indices, thresholds: Floats, above: NDArray[np.bool_]) -> Floats:
     """Return whether all conditions hold (m, C, p) at states (m, d)."""
     held = np.ones((len(X), len(features), len(columns)))
-    for side in range(features.shape[1]):
+    for side in np.flatnonzero((features >= 0).any(axis=0)):
         own = X[:, columns.T[features[:, side]]]  # (m, C, p)
         over = own > thresholds[None, :, side, None]
         meets = (over == above[None, :, side, None]) | (features[None, :, side, None] < 0)
