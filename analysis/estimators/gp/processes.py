@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,23 +125,37 @@ def fit_processes(kernel: Kernel, runs: Runs, cfg: EstimatorConfig, seed: int) -
     straight = search.fit(straight, fixed=(SMOOTH_PART,))
     sizes = [float(np.exp(2 * curved[1:4]).sum()) * factor for factor in STEP_SCALES]
     none = _Guess(propose_steps(runs.points.X, kernel.columns))
-    tracks = [search.follow(straight, none, sizes, (SMOOTH_PART,)), search.follow(curved, none, sizes)]
-    if tracks[0].guess.found != tracks[1].guess.found:
+    line = search.follow(straight, none, sizes, (SMOOTH_PART,))
+    tracks = {"line": line, "curve": search.follow(curved, none, sizes)}
+    if line.guess.found != tracks["curve"].guess.found:
         # A curve can stand in for steps: look for one beside the steps that were found without it.
-        tracks[1] = _choose(tracks[1], search.add(tracks[0], curved, (SMOOTH_PART, *kernel.lengths), sizes))
-    tracks += search.flatten(tracks[0])
-    if any(track.guess.found for track in tracks):
+        _compare(tracks, "curve", search.add(line, curved, (SMOOTH_PART, *kernel.lengths), sizes))
+    flat = search.flatten(line)
+    if flat is not None:
+        tracks["flat"] = flat
+    if any(track.guess.found for track in tracks.values()):
         # So can a line, and noise: begin without it, with more steps than the runs seem to speak for.
         flat = search.start_flat(straight, none, sizes)
-        if flat.log_posterior > max(track.log_posterior for track in tracks) - HOPELESS:
+        if flat.log_posterior > max(track.log_posterior for track in tracks.values()) - HOPELESS:
             line = search.add(flat, straight, (LINEAR_PART,), sizes, (SMOOTH_PART,))
-            curve = search.add(line, curved, (SMOOTH_PART, *kernel.lengths), sizes)
-            tracks = [_choose(*pair) for pair in zip_longest(tracks, (line, curve, flat))]
+            _compare(tracks, "line", line)
+            _compare(tracks, "curve", search.add(line, curved, (SMOOTH_PART, *kernel.lengths), sizes))
+            _compare(tracks, "flat", flat)
+    return _average(runs, list(tracks.values()), sizes, seed), runs.common
+
+
+def _compare(tracks: dict[str, _Track], kind: str, other: _Track) -> None:
+    """Put another track where it is the likelier one of its kind, or the first."""
+    if kind not in tracks or other.log_posterior > tracks[kind].log_posterior:
+        tracks[kind] = other
+
+
+def _average(runs: Runs, tracks: list[_Track], sizes: list[float], seed: int) -> list[Process]:
+    """Weigh the tracks, and draw the steps of those that count."""
     logs = np.array([track.log_posterior + (0.0 if track.guess.found else track.log_none) for track in tracks])
     shares = np.exp(logs - np.logaddexp.reduce(logs))
     shares = np.where(shares > KEPT, shares, 0.0) / shares[shares > KEPT].sum()
-    kept = [_finish(runs, track, float(share), sizes, seed) for track, share in zip(tracks, shares) if share > 0]
-    return kept, runs.common
+    return [_finish(runs, track, float(share), sizes, seed) for track, share in zip(tracks, shares) if share > 0]
 
 
 class _Search:
@@ -201,16 +214,16 @@ class _Search:
         values[list(parts)] = other[list(parts)]
         return self.follow(self.fit(values, track.guess.extra, fixed), track.guess, sizes, fixed)
 
-    def flatten(self, track: _Track) -> list[_Track]:
-        """Take the line out of effects, and keep their steps: one more track, or none where that is hopeless."""
+    def flatten(self, track: _Track) -> _Track | None:
+        """Take the line out of effects, and keep their steps; nothing where that is hopeless."""
         values, guess, fixed = track.values.copy(), track.guess, (LINEAR_PART, SMOOTH_PART)
         values[LINEAR_PART] = ABSENT
         if self._weigh(values, guess.extra, fixed) + guess.log_prior < track.log_posterior - HOPELESS:
-            return []
+            return None
         values = self.fit(values, guess.extra, fixed)
         solved = self._solve(values)
         options = self._list_options(guess.steps, solved) if self.cfg.steps else None
-        return [_Track(values, self._weigh(values, guess.extra, fixed) + guess.log_prior, guess, solved, options)]
+        return _Track(values, self._weigh(values, guess.extra, fixed) + guess.log_prior, guess, solved, options)
 
     def _solve(self, values: Floats) -> Solved:
         K = self.kernel.covariance(values, self.runs.points) + self.common
@@ -249,12 +262,6 @@ class _Search:
     def _add_common(self, extra: Floats | None) -> Floats:
         """Return the covariance of the searched runs that does not depend on hyper-parameters."""
         return self.common_of_searched if extra is None else self.common_of_searched + extra
-
-
-def _choose(first: _Track | None, second: _Track | None) -> _Track:
-    """Return the likelier of two tracks, one of which may not be there."""
-    tracks = [track for track in (first, second) if track]
-    return max(tracks, key=lambda track: track.log_posterior)
 
 
 def _finish(runs: Runs, track: _Track, share: float, sizes: list[float], seed: int) -> Process:

@@ -20,7 +20,7 @@ N_SWEEPS, N_DISCARDED = 100, 20
 N_EXCHANGES = 3  # passes over the set that a search finds
 N_OVER = 2  # steps more than effects, where steps are given credit
 N_SPARE = 5  # places for steps beyond those that a greedy search finds: doubtful ones share them
-HOPELESS = 1e-5  # share of a place, next to the set found, below which an option is not drawn
+NEGLIGIBLE = 1e-5  # share of a place, next to the set found, below which an option is not drawn
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def draw_steps(
     Gibbs sampling of a spike-and-slab prior: George and McCulloch, "Approaches for Bayesian variable selection",
     Statistica Sinica 7 (1997). The same seed gives the same draws.
     """
-    kept = _drop_hopeless(options, start, variances, log_none)
+    kept = _drop_negligible(options, start, variances, log_none)
     if not len(kept):
         return no_steps(options.gram.outcomes.shape[1])
     fewer, rows = options.take(kept)
@@ -143,13 +143,13 @@ def list_parents(options: Options, chosen: Chosen) -> list[int]:
     return list(dict.fromkeys(step for step, _ in options.name(chosen)))[:N_PARENTS]
 
 
-def _drop_hopeless(options: Options, start: Chosen, variances: Sequence[float], log_none: float) -> Indices:
+def _drop_negligible(options: Options, start: Chosen, variances: Sequence[float], log_none: float) -> Indices:
     """Return the options that have a share in some place of a set, the others as they are."""
     n_options, kept = len(options.options), set(start)
     for variance in variances:
         for rest in dict.fromkeys([start, *(start[:i] + start[i + 1 :] for i in range(len(start)))]):
             logs = options.weigh_place(rest, len(start) + N_SPARE, variance, log_none)
-            likely = np.flatnonzero(logs[:n_options] > np.logaddexp.reduce(logs) + log(HOPELESS))
+            likely = np.flatnonzero(logs[:n_options] > np.logaddexp.reduce(logs) + log(NEGLIGIBLE))
             kept |= set(likely.tolist())
     return np.array(sorted(kept), dtype=np.int64)
 

@@ -130,26 +130,26 @@ def polish_steps(X: Floats, steps: Steps, found: list[int]) -> Steps:
     return _append(X, steps, sorted(set(rows)), nested=True, least=0.0)
 
 
-def _append(X: Floats, simple: Steps, rows: list[Condition], *, nested: bool, least: float = LEAST_SHARE) -> Steps:
-    n_most = MOST_COLUMNS // (len(simple.columns) + 1) - len(simple.features)
+def _append(X: Floats, steps: Steps, rows: list[Condition], *, nested: bool, least: float = LEAST_SHARE) -> Steps:
+    n_most = MOST_COLUMNS // (len(steps.columns) + 1) - len(steps.features)
     if not rows or n_most <= 0:
-        return simple
+        return steps
     features, thresholds = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
     above = np.array([r[2] for r in rows])
-    means = indicate(X, simple.columns, features, thresholds, above).mean(axis=0)
+    means = indicate(X, steps.columns, features, thresholds, above).mean(axis=0)
     kept = np.arange(len(rows))
     if nested and least:
-        outer = indicate(X, simple.columns, features[:, :1], thresholds[:, :1], above[:, :1]).mean(axis=0)
+        outer = indicate(X, steps.columns, features[:, :1], thresholds[:, :1], above[:, :1]).mean(axis=0)
         inside = means.mean(axis=1)
         kept = np.flatnonzero((inside > least) & (outer.mean(axis=1) - inside > least))
     kept = kept[:n_most]
     return Steps(
-        simple.columns,
-        np.concatenate([simple.features, features[kept]]),
-        np.concatenate([simple.thresholds, thresholds[kept]]),
-        np.concatenate([simple.above, above[kept]]),
-        np.concatenate([simple.means, means[kept]]),
-        simple.n_simple + (0 if nested else len(kept)),
+        steps.columns,
+        np.concatenate([steps.features, features[kept]]),
+        np.concatenate([steps.thresholds, thresholds[kept]]),
+        np.concatenate([steps.above, above[kept]]),
+        np.concatenate([steps.means, means[kept]]),
+        steps.n_simple + (0 if nested else len(kept)),
     )
 
 
