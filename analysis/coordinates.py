@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -169,7 +170,18 @@ def move_share(theta: Floats, reference: Floats, source: int, destination: int, 
     return float(up + theta[source] * np.log1p(-delta / reference[source]))
 
 
-def tabulate_moves(theta: Floats, reference: Floats, delta: float) -> Floats:
-    """Return :func:`move_share` for every pair: (K, K), row = source j, column = destination k."""
-    n = len(theta)
-    return np.array([[move_share(theta, reference, j, k, delta) for k in range(n)] for j in range(n)])
+def tabulate_moves(predict: Callable[[Floats], Floats], reference: Floats, delta: float) -> Floats:
+    """Return the points gained by moving ``delta`` of share between all pairs: (K, K), row = source, column = end.
+
+    ``predict`` answers for mixtures (m, K) up to a constant (m,), with all that bends them; where the outcome is
+    linear in the logs this is :func:`move_share`. NaN where the source has no such share to give.
+    """
+    n = len(reference)
+    moves = [(j, k) for j in range(n) for k in range(n) if j != k and reference[j] > delta]
+    gained = np.where(np.eye(n, dtype=np.bool_), 0.0, np.nan)
+    if moves:
+        source, destination = np.array(moves).T
+        steps = delta * (np.eye(n)[destination] - np.eye(n)[source])
+        outcomes = predict(np.vstack([reference + steps, reference]))
+        gained[source, destination] = outcomes[:-1] - outcomes[-1]
+    return gained

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,7 +154,7 @@ def _assemble(
         reason=reason,
         target=target,
         theta=tuple(read_theta(effects, target.x, cfg.confidence)),
-        moves=tabulate_moves(effects.theta(target.x), target.reference, MOVE_DELTA),
+        moves=tabulate_moves(partial(effects.predict, target.x), target.reference, MOVE_DELTA),
         spread=spread,
         support=measure_support(roles, target, answer.weights),
         shadow_prices=proposal.shadow_prices,

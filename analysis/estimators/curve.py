@@ -68,6 +68,10 @@ class Curve:
         """Return c (m,) of mixtures (m, K), points."""
         return np.asarray(self.expand(mixtures) @ self.mean_sizes)
 
+    def value_by_outcome(self, mixtures: Floats) -> Floats:
+        """Return c of every outcome (m, A) of mixtures (m, K), points."""
+        return np.asarray(self.expand(mixtures) @ self.sizes.T)
+
     def slope(self, mixture: Floats) -> Floats:
         """Return the derivative (K,) of c by the embedding at one mixture (K,)."""
         off = self.coordinates.embed(mixture) - self.centre

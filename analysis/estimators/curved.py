@@ -40,6 +40,11 @@ class CurvedEffects(Effects):
         assert self.curve is not None
         return np.asarray(self.effects.predict(x, mixtures) + self.curve.value(mixtures))
 
+    def predict_by_outcome(self, x: Floats, mixtures: Floats) -> Floats:
+        """Return every outcome (m, A) of ``mixtures`` (m, K) at state x, its own curve's part included."""
+        assert self.curve is not None
+        return self.effects.predict_by_outcome(x, mixtures) + self.curve.value_by_outcome(mixtures)
+
     def gain(self, x: Floats, mixture: Floats, reference: Floats) -> tuple[float, float]:
         """Return the gain of ``mixture`` over ``reference`` at state x and its variance, the curve's part included."""
         assert self.curve is not None

@@ -44,6 +44,7 @@ class Effects(ABC):
         # What is asked for again and again: one target, many mixtures.
         self._thetas: dict[bytes, Floats] = {}
         self._covariances: dict[bytes, Floats] = {}
+        self._by_outcome: dict[bytes, Floats] = {}
 
     @abstractmethod
     def thetas(self, X: Floats) -> Floats:
@@ -72,6 +73,10 @@ class Effects(ABC):
     def predict(self, x: Floats, mixtures: Floats) -> Floats:
         """Return the outcome (m,) of ``mixtures`` (m, K) at state x, up to one constant, in points."""
         return np.asarray(self.embed(mixtures) @ self.theta(x))
+
+    def predict_by_outcome(self, x: Floats, mixtures: Floats) -> Floats:
+        """Return every outcome (m, A) of ``mixtures`` (m, K) at state x, up to constants; ``predict`` is their mean."""
+        return np.asarray(self.embed(mixtures) @ _remember(self._by_outcome, x, self.thetas_by_outcome).T)
 
     def gain(self, x: Floats, mixture: Floats, reference: Floats) -> tuple[float, float]:
         """Return the gain of ``mixture`` over ``reference`` (both (K,)) at state x, and its variance.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.estimators.causal_forest import fit_forest
-from analysis.estimators.curve import fit_curve, straighten
+from analysis.estimators.curve import fit_curve, remove_state, straighten
 from analysis.estimators.curved import CurvedEffects
 from analysis.estimators.effects import Effects
 from analysis.estimators.judged import JudgedEffects
@@ -150,7 +150,9 @@ def predict_out_of_fold(
         slopes = effects.thetas(seen.X[out]) @ np.linalg.pinv(roles.coordinates.basis).T
         predicted[out] = np.einsum("np,np->n", slopes, residuals.Z[out])
         if effects.curve is not None:
-            predicted[out] += effects.curve.value(roles.mixtures[out])
+            # As in the fit, less what the state says of the parabolas: the residual outcome has lost that too.
+            bends = remove_state(roles, effects.curve.expand(roles.mixtures))
+            predicted[out] += bends[out] @ effects.curve.mean_sizes
     return predicted
 
 

@@ -39,6 +39,10 @@ class JudgedEffects(Effects):
         """Return the fit's own outcome (m,) of ``mixtures`` (m, K) at state x."""
         return self.effects.predict(x, mixtures)
 
+    def predict_by_outcome(self, x: Floats, mixtures: Floats) -> Floats:
+        """Return the fit's own outcomes (m, A) of ``mixtures`` (m, K) at state x."""
+        return self.effects.predict_by_outcome(x, mixtures)
+
     def gain(self, x: Floats, mixture: Floats, reference: Floats) -> tuple[float, float]:
         """Return the fit's own gain and the squared error expected of it."""
         estimate = self.effects.gain(x, mixture, reference)[0]

@@ -56,6 +56,7 @@ class ProcessEffects(Effects):
         self._own = no_surface
         self._bends = [self._bend(process, self.slopes) for process in processes]
         self._covariances: dict[bytes, Floats] = {}
+        self._slopes: dict[bytes, Floats] = {}  # of every outcome (A, p) beside the surface, by state
 
     def thetas(self, X: Floats) -> Floats:
         """Return theta (m, K) at ``X`` (m, d)."""
@@ -72,14 +73,19 @@ class ProcessEffects(Effects):
 
     def predict(self, x: Floats, mixtures: Floats) -> Floats:
         """Return the outcome (m,) of ``mixtures`` (m, K) at state x, up to one constant, in points."""
-        slopes = self.weights @ self._answer(x, self._own)[0]
-        linear = self.coordinates.transform(mixtures) @ slopes / self.scale.z
+        return np.asarray(self.predict_by_outcome(x, mixtures) @ self.weights)
+
+    def predict_by_outcome(self, x: Floats, mixtures: Floats) -> Floats:
+        """Return every outcome (m, A) of ``mixtures`` (m, K) at state x, up to constants; the surface included."""
+        key = np.asarray(x, dtype=np.float64).tobytes()
+        if key not in self._slopes:
+            self._slopes[key] = self._answer(x, self._own)[0]
+        linear = self.coordinates.transform(mixtures) @ self._slopes[key].T / self.scale.z
         if not self.kernel.has_surface:
             return np.asarray(linear)
-        Z, bent = self._locate(mixtures), np.zeros(len(mixtures))
+        Z, bent = self._locate(mixtures), np.zeros((len(mixtures), len(self.weights)))
         for process in self.processes:
-            pull = process.projected.T @ (process.jumps.mean @ self.weights)
-            alpha = process.share * (process.solved.alpha @ self.weights - pull)
+            alpha = process.share * (process.solved.alpha - process.projected.T @ process.jumps.mean)
             for part in np.array_split(np.arange(len(Z)), max(1, len(Z) // 10_000)):
                 bent[part] += self.kernel.surface(process.values, Z[part], self.points.Z) @ alpha
         return np.asarray(linear + bent * self.scale.y)

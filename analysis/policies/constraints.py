@@ -27,7 +27,9 @@ _LARGEST = 40.0  # of the log of a multiplier over its natural scale
 
 @dataclass(frozen=True)
 class Constraints:
-    """Least predicted gains over the reference: ``theta_a' (z(T) - z(q)) >= value_a`` for each ability a.
+    """Least predicted gains over the reference: ``f_a(T) - f_a(q) >= value_a`` for each ability a.
+
+    ``f_a`` is what the fit predicts, ``theta_a' z(T)`` with the curve or surface of that ability where there is one.
 
     Attributes
     ----------
@@ -35,10 +37,14 @@ class Constraints:
     values : ndarray (J,)
         Points.
     thetas : ndarray (J, K)
-        Effects on each ability at the target's state.
+        Effects on each ability at the target's state: the slopes of ``f_a``.
     effects : Effects
-        Embeds mixtures.
+        Predicts mixtures.
     reference : ndarray (K,)
+    x : ndarray (d,)
+        The target's state.
+    rows : list of int
+        The abilities among the outcomes.
     """
 
     names: tuple[str, ...]
@@ -46,11 +52,14 @@ class Constraints:
     thetas: Floats
     effects: Effects
     reference: Floats
+    x: Floats
+    rows: list[int]
 
     def gains(self, mixtures: Floats) -> Floats:
         """Return the predicted gain of each constrained ability (..., J) for mixtures (..., K), points."""
-        d = self.effects.embed(mixtures) - self.effects.embed(self.reference)
-        return np.asarray(d @ self.thetas.T)
+        asked = np.vstack([mixtures.reshape(-1, len(self.reference)), self.reference])
+        predicted = self.effects.predict_by_outcome(self.x, asked)[:, self.rows]
+        return np.asarray((predicted[:-1] - predicted[-1]).reshape(*mixtures.shape[:-1], len(self.rows)))
 
     def are_kept(self, mixtures: Floats) -> NDArray[np.bool_]:
         """Say which mixtures (..., K) keep every constraint."""
@@ -84,7 +93,7 @@ def read_limits(effects: Effects, roles: Roles, target: Target) -> Constraints |
         )
     rows = [roles.outcome_names.index(name) for name in names]
     values = np.array([target.constraints[name] for name in names])
-    return Constraints(names, values, np.asarray(thetas[rows]), effects, target.reference)
+    return Constraints(names, values, np.asarray(thetas[rows]), effects, target.reference, target.x, rows)
 
 
 def solve_constrained(region: Region, theta: Floats, limits: Constraints) -> Solution:
@@ -94,7 +103,7 @@ def solve_constrained(region: Region, theta: Floats, limits: Constraints) -> Sol
     turn is moved to the least value that keeps its constraint. In ``log T`` the constraints are linear, so for
     ``off``, ``box``, ``kl`` and ``support`` the answer is the optimum (where the region's own rule is one). The
     rules of the other regions have objectives of their own: their answer keeps the constraints, and need not be
-    the best that does.
+    the best that does. So it is where a curve or a surface bends an ability.
 
     Returns
     -------
@@ -128,7 +137,11 @@ def _solve_supported(region: SupportRegion, theta: Floats, limits: Constraints) 
     """Hand the constraints to the region's own solver: it takes limits that are linear in ``log T``."""
     least = limits.values + limits.thetas @ limits.effects.embed(limits.reference)
     found = region.maximise_within(theta, limits.thetas, least)
-    return _fall_back(region, limits, None) if found is None else _name_prices(found[0], limits, found[1])
+    if found is None:
+        return _fall_back(region, limits, None)
+    answer = _name_prices(found[0], limits, found[1])
+    # Its limits are the slopes': what bends may take more.
+    return answer if limits.are_kept(answer.weights) else _fall_back(region, limits, answer)
 
 
 def _name_prices(found: Solution, limits: Constraints, mu: Floats) -> Solution:

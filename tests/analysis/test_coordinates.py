@@ -50,7 +50,8 @@ def test_moving_share_reads_as_the_formula_says():
     expected = 2.0 * np.log(1 + 0.05 / 0.2) + -1.0 * np.log(1 - 0.05 / 0.3)
     assert move_share(theta, q, source=1, destination=0, delta=0.05) == pytest.approx(expected)
     assert np.isnan(move_share(theta, q, source=0, destination=1, delta=0.2))
-    table = tabulate_moves(theta, q, 0.05)
+    table = tabulate_moves(lambda mixtures: np.log(mixtures) @ theta, q, 0.05)
+    assert np.isnan(tabulate_moves(lambda mixtures: np.log(mixtures) @ theta, q, 0.2)[0, 1:]).all()
     assert table[1, 0] == pytest.approx(expected)
     assert np.all(np.diag(table) == 0)
 

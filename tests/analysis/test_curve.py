@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from analysis.coordinates import make_coordinates
-from analysis.estimators.curve import Curve, fit_curve
+from analysis.coordinates import make_coordinates, move_share, tabulate_moves
+from analysis.estimators.curve import Curve, fit_curve, remove_state
 from analysis.estimators.fit import fit_effects, predict_out_of_fold
 from analysis.estimators.nuisances import residualise
 from analysis.policies.box_rule import divergence
@@ -101,6 +102,30 @@ def test_held_out_runs_are_predicted_better_with_the_curve():
         for cfg in (LINEAR, dataclasses.replace(LINEAR, curvature=False))
     ]
     assert losses[0] < 0.8 * losses[1]
+
+
+def test_held_out_curves_are_less_what_the_state_says_of_them():
+    """As the outcome's residuals are, where mixtures follow the state: else what is left holds the parabolas' mean."""
+    for seed in (2, 3):
+        dials = DialsConfig(n_runs=300, confounding=1.5, curvature=1.5, strength=0.5, noise=0.5, knows_design=False)
+        cfg = dataclasses.replace(LINEAR, nuisance=NuisanceConfig())
+        roles = assign_roles(draw_table(make_world(dials, seed), seed), "signal", cfg, OutcomeConfig())
+        residuals = residualise(roles, cfg.nuisance, seed)
+        found = predict_out_of_fold(roles, residuals, cfg, seed)
+        curve = fit_curve(roles, residuals, cfg, seed)
+        bends = curve.expand(roles.mixtures)
+        mean = (bends - remove_state(roles, bends)) @ curve.mean_sizes
+        y = residuals.outcomes @ roles.outcome_weights
+        assert np.mean((y - found) ** 2) < np.mean((y - found - mean) ** 2)
+
+
+def test_a_move_is_read_off_the_curve_too():
+    _, roles = deal(n_runs=200, curvature=1.0)
+    effects, x, even = fit_effects(roles, LINEAR, 0).effects, roles.X[0], np.full(5, 0.2)
+    table = tabulate_moves(partial(effects.predict, x), even, 0.05)
+    moved = even + 0.05 * (np.eye(5)[3] - np.eye(5)[1])
+    assert table[1, 3] == pytest.approx(effects.gain(x, moved, even)[0])
+    assert abs(table[1, 3] - move_share(effects.theta(x), even, 1, 3, 0.05)) > 0.01
 
 
 def test_coordinates_without_a_level_are_refused():

@@ -7,13 +7,16 @@ import pytest
 
 from analysis.app import analyse_table
 from analysis.estimators.effects import Effects
+from analysis.estimators.fit import fit_effects
 from analysis.estimators.linear import LinearEffects
 from analysis.limits import read_constraints
 from analysis.policies.constraints import read_limits, solve_constrained
 from analysis.policies.propose import propose
 from analysis.policies.regions.registry import REGIONS
+from analysis.roles import assign_roles
+from analysis.simulate.world import draw_table, make_world
 from analysis.target import Target
-from causalmix.config import OutcomeConfig, PolicyConfig, TargetConfig
+from causalmix.config import DialsConfig, EstimatorConfig, OutcomeConfig, PolicyConfig, TargetConfig
 from causalmix.errors import AnalysisError, CausalMixError
 from causalmix.mixture.simplex import Box
 from tests.analysis.problems import KnownEffects, draw_problem, find_best, limit_region, make_regions
@@ -115,6 +118,37 @@ def test_the_price_of_a_constraint_is_a_finite_difference(region):
         if region == "kl" and "kl" in prices:
             wider = (value(values, rho=0.3 + step) - value(values, rho=0.3 - step)) / (2 * step)
             assert prices["kl"] == pytest.approx(wider, abs=1e-3)
+
+
+def deal_bent_safety():
+    """Two abilities: one gains by shares alike, the other loses on either side of the usual share of the first."""
+    world = make_world(DialsConfig(n_runs=200, heterogeneity="none", noise=0.5), 2)
+    table = draw_table(world, 2)
+    logs = np.log(table.frame[[f"mixture.{name}" for name in table.domains]].to_numpy())
+    off, rng = (logs - logs.mean(axis=0))[:, 0], np.random.default_rng(1)
+    frame = table.frame.assign(**{"outcome.math": table.frame["outcome.avg_dev"] + 0.3 * rng.normal(size=len(off))})
+    frame["outcome.safety"] = 50 + off - 2 * off**2 + 0.3 * rng.normal(size=len(off))
+    frame["outcome.avg_dev"] = frame[["outcome.math", "outcome.safety"]].mean(axis=1)
+    return dataclasses.replace(table, frame=frame, abilities=("math", "safety"))
+
+
+@pytest.mark.parametrize(("kind", "curvature"), [("constant_dml", True), ("varying_coefficient_gp", False)])
+@pytest.mark.parametrize("policy", ["causalmix_a", "causalmix_s"])
+def test_what_bends_an_ability_counts_in_its_constraint(kind, curvature, policy):
+    table = deal_bent_safety()
+    cfg = EstimatorConfig(name=kind, kind=kind, curvature=curvature)
+    roles = assign_roles(table, "signal", cfg, OutcomeConfig(constraints={"safety": 0.0}))
+    effects = fit_effects(roles, cfg, 0).effects
+    box, even = Box(table.domains, np.full(5, 0.02), np.ones(5)), np.full(5, 0.2)
+    target = dataclasses.replace(make_target(even, box, {"safety": 0.0}), x=np.zeros(3))
+    answer = propose(effects, roles, target, PolicyConfig(name=policy, kind=policy, region="box"))
+    found = effects.predict_by_outcome(target.x, np.stack([answer.weights, even]))
+    row = roles.outcome_names.index("safety")
+    assert found[0, row] - found[1, row] >= -1e-8
+    straight = effects.thetas_by_outcome(target.x[None])[0, row] @ np.log(answer.weights / even)
+    assert abs(found[0, row] - found[1, row] - straight) > 0.02  # it does bend
+    mean = effects.predict(target.x, np.stack([answer.weights, even]))
+    assert np.allclose(np.diff(found @ roles.outcome_weights, axis=0), np.diff(mean))
 
 
 def test_what_no_mixture_reaches_keeps_the_reference_and_says_how_far_it_gets():
