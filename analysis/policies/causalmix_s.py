@@ -27,7 +27,8 @@ def propose_s(effects: Effects, roles: Roles, target: Target, cfg: PolicyConfig)
 
     With ``region=off`` candidates are uniform on the feasible simplex. With a region they are drawn around
     {q, uniform, A}, and kept where they lie inside. Candidates that break ``outcome.constraints`` are dropped. The
-    score is the predicted gain ``theta' d`` less ``kappa sqrt(d' V d)``, ``d = z(T) - z(q)``. Regions that are not
+    score is the predicted gain less ``kappa sqrt(d' V d)``, ``d = z(T) - z(q)`` and V the covariance of theta: the
+    gain holds a curve or surface, its error here that of the slopes alone. Regions that are not
     convex in T, and constraints, may lose the mean of the best: it is then pulled back towards the best one.
     A search by chance: near the optimum, never exactly on it.
     """
