@@ -117,13 +117,23 @@ def test_coordinates_with_the_level_and_shares_of_zero_are_not_asked():
 
 def test_what_contrasts_leave_is_least_squares_with_hc3():
     rng = np.random.default_rng(0)
-    Z, level = rng.normal(size=(50, 3)), rng.normal(size=50)
+    Z, level, folds = rng.normal(size=(50, 3)), rng.normal(size=50), np.arange(50) % 5
     left = 0.3 + 0.7 * level + rng.normal(size=50)
-    design = np.column_stack([np.ones(50), Z, level])
+    apart = level.copy()
+    for fold in range(5):
+        kept, out = folds != fold, folds == fold
+        apart[out] -= Z[out] @ np.linalg.solve(Z[kept].T @ Z[kept], Z[kept].T @ level[kept])
+    design = np.column_stack([np.ones(50), Z, apart])
     bread = np.linalg.inv(design.T @ design)
     slopes = bread @ design.T @ left
     scaled = (left - design @ slopes) / (1 - np.einsum("ni,ij,nj->n", design, bread, design))
     error = np.sqrt((bread @ (design * scaled[:, None] ** 2).T @ design @ bread)[-1, -1])
-    assert estimate_omitted(left, level, Z) == pytest.approx((slopes[-1], error, 45))
-    assert estimate_omitted(left, Z @ [1.0, 2.0, 3.0], Z) is None
-    assert estimate_omitted(left[:5], level[:5], Z[:5]) is None
+    assert estimate_omitted(left, level, Z, folds) == pytest.approx((slopes[-1], error, 45))
+    assert estimate_omitted(left, Z @ [1.0, 2.0, 3.0], Z, folds) is None
+    assert estimate_omitted(left[:5], level[:5], Z[:5], folds[:5]) is None
+
+
+def test_the_sum_is_right_with_few_runs():
+    """Runs far out leave more of the outcome out of fold, and as much more of the level."""
+    values = [judge(draw(BALANCED + 1.0, 60, seed, noise=0.1), "ilr").value for seed in range(40)]
+    assert np.mean(values) == pytest.approx(5.0, abs=0.25)
