@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analysis.checks.check import FAILED, Check, CheckResult, Evidence
+from analysis.checks.contrasts import EffectsSumToZero
 from analysis.checks.identification import BadControl, Confounding, ConstantState, OneStatePerPool, Overlap
 from analysis.checks.quality import (
     Calibration,
@@ -39,6 +40,7 @@ CHECKS: tuple[type[Check], ...] = (
     RunPlan,
     UnobservedConfounding,
     OneStatePerPool,
+    EffectsSumToZero,
 )
 
 
