@@ -163,6 +163,15 @@ def test_few_and_many_domains(n_domains):
     assert len(analysis.theta) == n_domains
 
 
+@pytest.mark.parametrize("coordinates", ["ilr", "alr", "tangent"])
+def test_two_domains_have_one_log_ratio(coordinates):
+    cfg = make_config("constant_dml")
+    cfg.estimator = dataclasses.replace(cfg.estimator, coordinates=coordinates)
+    analysis = analyse_table(cfg, make_runs(make_frame(60, domains=("code", "math"))))[0]
+    assert analysis.candidate.weights.sum() == pytest.approx(1.0)
+    assert "CM004" in {check.code for check in analysis.checks if check.value is not None}
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [
