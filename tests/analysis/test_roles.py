@@ -165,7 +165,7 @@ def test_few_and_many_domains(n_domains):
 
 @pytest.mark.parametrize("coordinates", ["ilr", "alr", "tangent"])
 def test_two_domains_have_one_log_ratio(coordinates):
-    cfg = make_config("constant_dml")
+    cfg = make_config("constant_dml", "causalmix_s")
     cfg.estimator = dataclasses.replace(cfg.estimator, coordinates=coordinates)
     analysis = analyse_table(cfg, make_runs(make_frame(60, domains=("code", "math"))))[0]
     assert analysis.candidate.weights.sum() == pytest.approx(1.0)
