@@ -41,8 +41,8 @@ class TargetSupport(Check):
             return self.say(
                 FAILED,
                 support.distance,
-                f"Outside the support: the state breaks a relation of {name_some(support.unrelated)} that holds exactly "
-                f"in all {roles.n_runs} runs{named}. No run tells what such a state does.",
+                f"Outside the support: the state breaks a relation of {name_some(support.unrelated)} that holds "
+                f"exactly in all {roles.n_runs} runs{named}. No run tells what such a state does.",
                 "Check that target.state is what was measured on one pool; add runs on pools like the target, or "
                 "leave out the feature that others determine.",
             )

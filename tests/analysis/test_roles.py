@@ -130,6 +130,18 @@ def test_weights_choose_the_outcome():
     assert np.allclose(roles.Y, expected)
 
 
+def test_an_outcome_that_never_varies_is_refused():
+    frame = make_frame(60).assign(**{"outcome.avg_dev": 5.0})
+    with pytest.raises(AnalysisError, match=r"^outcome\.avg_dev is the same in all 60 runs \(5\).*outcome\.name"):
+        read(frame, per_outcome=False)
+    frame = make_frame(60).assign(**{"outcome.math": 5.0, "outcome.coding": 7.0})
+    with pytest.raises(AnalysisError, match=r"^outcome\.math is the same in all 60 runs"):
+        read(frame, OutcomeConfig(weights={"math": 1.0, "safety": 0.0}))
+    with pytest.raises(AnalysisError, match=r"the weighted mean of outcome\.math, outcome\.coding is the same"):
+        read(frame, OutcomeConfig(weights={"math": 1.0, "coding": 1.0}))
+    assert np.ptp(read(frame, OutcomeConfig(weights={"math": 1.0, "safety": 1.0})).Y) > 0
+
+
 def test_roles_split_the_state():
     pool = read(make_frame(60), kind="causal_forest", state="pool")
     assert pool.x_names == FEATURES
