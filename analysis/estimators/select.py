@@ -166,8 +166,8 @@ def _refuse_small(fed: Mapping[str, Roles], configs: Mapping[str, EstimatorConfi
     while wanted - -(-wanted // n_folds) < needed[least]:
         wanted += 1
     raise AnalysisError(
-        f"{n} runs are too few: estimator=auto needs at least {wanted}, since {least}, the smallest family, is tried on "
-        f"{needed[least]} runs outside each of {n_folds} folds. Run more of the sweep."
+        f"{n} runs are too few: estimator=auto needs at least {wanted}, since {least}, the smallest family, is "
+        f"tried on {needed[least]} runs outside each of {n_folds} folds. Run more of the sweep."
     )
 
 
