@@ -108,6 +108,16 @@ def test_wrong_settings_name_the_right_ones():
         read(frame, OutcomeConfig(name="avg_def"))
 
 
+def test_a_smaller_family_is_named_only_where_the_table_can_feed_it():
+    frame = make_frame(30)
+    with pytest.raises(AnalysisError, match=r"linear_dml.*take one of .*own_state \(20\)"):
+        read(frame, kind="linear_dml", state="pool")
+    pooled = frame[[c for c in frame if c.count(".") < 2 or not c.startswith("state.")]]
+    with pytest.raises(AnalysisError, match=r"take one of constant_dml \(20\).*no_covariates \(20\)") as caught:
+        read(pooled, kind="linear_dml", state="pool")
+    assert "own_state" not in str(caught.value)
+
+
 def test_without_domain_states_the_pool_is_suggested():
     frame = make_frame(60)
     frame = frame[[c for c in frame if c.count(".") < 2 or not c.startswith("state.")]]
