@@ -21,7 +21,9 @@ Floats = NDArray[np.float64]
 
 OWN_RUNS = ("dmo", "grid")
 SPREAD_CANDIDATES = 20_000  # candidate mixtures of a policy that is only refitted
+OFF_RELATION = 0.01  # of a feature's spread over runs: less is the rounding of a state given by hand
 _ROUNDING = 1e-8  # of the leverage's limit
+_FLAT = 1e-12  # of the largest variance, features in units of their spread: below it a relation holds exactly
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,9 @@ class Support:
         Mahalanobis distance of the target's state, and the 95th percentile of the runs' own.
     outside : tuple of str
         State features of the target outside the range of the runs.
+    unrelated : tuple of str
+        State features of the target that break a relation which holds exactly in all runs: the distance knows
+        nothing of such a direction, since no run lies along it.
     """
 
     leverage: float
@@ -75,6 +80,7 @@ class Support:
     distance: float
     distance_limit: float
     outside: tuple[str, ...]
+    unrelated: tuple[str, ...] = ()
 
     @property
     def mixture_is_supported(self) -> bool:
@@ -84,7 +90,7 @@ class Support:
     @property
     def state_is_supported(self) -> bool:
         """Whether the state lies among the runs' states."""
-        return self.distance <= self.distance_limit and not self.outside
+        return self.distance <= self.distance_limit and not self.outside and not self.unrelated
 
 
 def make_interval(estimate: float, variance: float, confidence: float) -> Interval:
@@ -124,24 +130,61 @@ def measure_spread(
 def measure_support(roles: Roles, target: Target, mixture: Floats) -> Support:
     """Compare the leverage of the mixture and the state of the target with those of the runs."""
     leverage = read_leverage(roles, target.x)
-    distance, limit, outside = _measure_state(roles, target)
+    distance, limit, outside, unrelated = _measure_state(roles, target)
     return Support(
         leverage=float(leverage.measure(mixture)),
         leverage_limit=leverage.limit,
         distance=distance,
         distance_limit=limit,
         outside=outside,
+        unrelated=unrelated,
     )
 
 
-def _measure_state(roles: Roles, target: Target) -> tuple[float, float, tuple[str, ...]]:
+def read_scatter(X: Floats) -> tuple[Floats, Floats]:
+    """Return what tells how far a state lies from the runs' states, and whether it keeps to their relations.
+
+    Both take the deviation of a state from the mean state, in the features' own units.
+
+    Parameters
+    ----------
+    X : ndarray (n, d)
+        States of the runs.
+
+    Returns
+    -------
+    inverse : ndarray (d, d)
+        Pseudo-inverse of the covariance, for the Mahalanobis distance along what varies.
+    off : ndarray (d, d)
+        Maps the deviation to its part off all states that keep to the runs' relations (a feature that equals another,
+        features that sum to one), each feature in units of its spread. Zeros where there is no relation.
+    """
+    spread = X.std(axis=0)
+    varies = np.ptp(X, axis=0) > 0
+    scale = np.where(varies, spread, 1.0)
+    scaled = (X - X.mean(axis=0)) / scale
+    variances, directions = np.linalg.eigh(np.atleast_2d(np.cov(scaled, rowvar=False)))
+    kept = variances > _FLAT * variances[-1]
+    along = directions[:, kept]
+    inverse = (along / variances[kept]) @ along.T / np.outer(scale, scale)
+    off = np.zeros_like(inverse)
+    # As few runs as features relate all of them by chance: no relation can be told then.
+    if kept.sum() < min(len(X) - 1, varies.sum()):
+        # A feature that is the same in every run is a matter of the range.
+        free = directions[:, ~kept] * varies[:, None]
+        off = free @ free.T / scale
+    return inverse, off
+
+
+def _measure_state(roles: Roles, target: Target) -> tuple[float, float, tuple[str, ...], tuple[str, ...]]:
     if not roles.x_names:
-        return 0.0, 0.0, ()
-    centred = roles.X - roles.X.mean(axis=0)
-    inverse = np.linalg.pinv(np.atleast_2d(np.cov(centred, rowvar=False)), hermitian=True)
+        return 0.0, 0.0, (), ()
+    mean = roles.X.mean(axis=0)
+    centred, d = roles.X - mean, target.x - mean
+    inverse, off = read_scatter(roles.X)
     own = np.sqrt(np.einsum("nd,de,ne->n", centred, inverse, centred))
-    d = target.x - roles.X.mean(axis=0)
     low, high = roles.X.min(axis=0), roles.X.max(axis=0)
     beyond = (target.x < low) | (target.x > high)
     outside = tuple(name for name, out in zip(roles.x_names, beyond) if out)
-    return float(np.sqrt(d @ inverse @ d)), float(np.quantile(own, 0.95)), outside
+    unrelated = tuple(name for name, gap in zip(roles.x_names, off @ d) if abs(gap) > OFF_RELATION)
+    return float(np.sqrt(d @ inverse @ d)), float(np.quantile(own, 0.95)), outside, unrelated

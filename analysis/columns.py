@@ -90,7 +90,34 @@ def read_outcomes(
     estimator: EstimatorConfig,
     outcome: OutcomeConfig,
 ) -> tuple[tuple[str, ...], Floats, Floats]:
-    """Return the names (A,) of the outcomes, their values (n, A) and weights (A,) that sum to one."""
+    """Return the names (A,) of the outcomes, their values (n, A) and weights (A,) that sum to one.
+
+    Raises
+    ------
+    AnalysisError
+        An outcome that is missing, not finite, or, as it is raised, the same in every run.
+    """
+    names, values, weights = _find_outcomes(frame, abilities, run_ids, estimator, outcome)
+    raised = values @ weights
+    # A constant ability among others does no harm: it takes no part in any effect.
+    if len(raised) > 1 and np.ptp(raised) <= _VARIES * max(1.0, float(np.abs(raised).max())):
+        counted = name_some(f"outcome.{name}" for name, weight in zip(names, weights) if weight > 0)
+        what = f"the weighted mean of {counted}" if np.count_nonzero(weights) > 1 else counted
+        raise AnalysisError(
+            f"{what} is the same in all {len(raised)} runs ({raised[0]:g}): no effect of a mixture can be read off it. "
+            "Name an outcome that varies (outcome.name, outcome.weights={ability: weight, ...}), or look at how this "
+            "one was scored."
+        )
+    return names, values, weights
+
+
+def _find_outcomes(
+    frame: pd.DataFrame,
+    abilities: Sequence[str],
+    run_ids: tuple[str, ...],
+    estimator: EstimatorConfig,
+    outcome: OutcomeConfig,
+) -> tuple[tuple[str, ...], Floats, Floats]:
     if outcome.weights:
         return _weigh_outcomes(frame, abilities, run_ids, outcome.weights)
     column = f"outcome.{outcome.name}"

@@ -148,6 +148,7 @@ class Analysis:
             "support": {
                 **asdict(self.support),
                 "outside": list(self.support.outside),
+                "unrelated": list(self.support.unrelated),
                 "mixture_is_supported": self.support.mixture_is_supported,
                 "state_is_supported": self.support.state_is_supported,
             },

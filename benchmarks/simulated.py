@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import os
 import platform
 import sys
@@ -14,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from analysis.simulate.repeat import load_estimator, load_policy
+from analysis.simulate.repeat import load_estimator, load_policy, replace_nan
 from analysis.simulate.trial import Arm
 from causalmix.config import DialsConfig, NuisanceConfig
 from causalmix.files import write_json
@@ -94,13 +93,6 @@ def write_result(path: Path | None, settings: Mapping[str, Any], rows: Sequence[
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "seconds": round(time.perf_counter() - started, 1),
         "settings": dict(settings),
-        "rows": [_replace_nan(row) for row in rows],
+        "rows": replace_nan(list(rows)),
     }
     write_json(path, content)
-
-
-def _replace_nan(value: Any) -> Any:
-    """Return null for the standard error of a single repetition: JSON has no NaN."""
-    if isinstance(value, dict):
-        return {name: _replace_nan(each) for name, each in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value

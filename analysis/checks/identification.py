@@ -170,8 +170,8 @@ class Overlap(Check):
 
         if evidence.fitted is None:
             return self.skip("Nothing was fitted.")
-        residual = np.cov(evidence.fitted.residuals.Z, rowvar=False)
-        total = np.cov(evidence.roles.Z, rowvar=False)
+        residual = np.atleast_2d(np.cov(evidence.fitted.residuals.Z, rowvar=False))
+        total = np.atleast_2d(np.cov(evidence.roles.Z, rowvar=False))
         ridge = 1e-12 * np.trace(total) * np.eye(len(total))
         least = float(eigh(residual, total + ridge, eigvals_only=True)[0])
         found = f"the least share of variance left in a direction of Z is {least:.2f}"

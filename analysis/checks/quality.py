@@ -37,6 +37,15 @@ class TargetSupport(Check):
         if support.state_is_supported:
             return self.say(PASSED, support.distance, begin(found) + ".")
         named = f"; outside the range of the runs: {name_some(support.outside)}" if support.outside else ""
+        if support.unrelated:
+            return self.say(
+                FAILED,
+                support.distance,
+                f"Outside the support: the state breaks a relation of {name_some(support.unrelated)} that holds "
+                f"exactly in all {roles.n_runs} runs{named}. No run tells what such a state does.",
+                "Check that target.state is what was measured on one pool; add runs on pools like the target, or "
+                "leave out the feature that others determine.",
+            )
         far = support.distance > FAR * support.distance_limit
         return self.say(
             FAILED if far else WARNING,

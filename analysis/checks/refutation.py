@@ -130,7 +130,7 @@ class RandomCause(Check):
         moved = abs(contrast.read(after)[0] - contrast.read(before)[0])
         shifts["the gain"] = moved / math.sqrt(max(variance, 1e-300))
         worst = max(shifts, key=lambda name: shifts[name])
-        found = f"{worst} moves most, by {shifts[worst]:.2f} of its standard error"
+        found = f"{worst} most, by {shifts[worst]:.2f} of its standard error"
         if shifts[worst] > 1.0:
             return self.say(
                 WARNING,
@@ -138,7 +138,7 @@ class RandomCause(Check):
                 f"Noise moves the effects: {found}.",
                 "The nuisances overfit: take estimator.nuisance.outcome=ridge, or run more of the sweep.",
             )
-        return self.say(PASSED, shifts[worst], f"{begin(found)}.")
+        return self.say(PASSED, shifts[worst], f"Noise moves {found}.")  # a name such as d00 is never capitalised
 
 
 def _varies(column: Floats) -> bool:

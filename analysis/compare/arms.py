@@ -96,7 +96,8 @@ def _read_table(cfg: CompareConfig) -> Arms:
     table = load_runs(cfg.runs, needs_state=False)
     notes = [f"left out: {problem}" for problem in table.problems]
     runs = _select_cohort(table.frame, cfg.cohort)
-    missing = [name for name in (cfg.arm, cfg.outcome, "seed", *(cfg.by or [])) if name not in runs]
+    asked = [cfg.unseen] if cfg.unseen != CompareConfig.unseen else []  # the default's column may be missing
+    missing = [name for name in (cfg.arm, cfg.outcome, "seed", *asked, *(cfg.by or [])) if name not in runs]
     if missing:
         named = name_some(f"{name}{nearest_name(name, [str(column) for column in runs])}" for name in missing)
         raise AnalysisError(f"the runs table {cfg.runs} has no column {named}.")

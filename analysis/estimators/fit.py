@@ -168,10 +168,14 @@ def lighten(cfg: EstimatorConfig, share: float) -> EstimatorConfig:
 
 
 def _suggest_smaller(roles: Roles, cfg: EstimatorConfig) -> str:
-    sizes = {
-        name: family.rows_needed(len(roles.domains), len(roles.x_names), cfg)
-        for name, family in FAMILIES.items()
-        if name != cfg.kind
-    }
+    known = (*roles.x_names, *roles.w_names)
+    own = [name for name in known if name.rpartition(".")[2] in roles.domains]
+    # What each family would read under its own name; own_state alone reads the state by domain then.
+    of_pool = [name for name in known if name not in own] if cfg.kind == "own_state" else list(roles.x_names)
+    sizes = {}
+    for name, family in FAMILIES.items():
+        read = own if name == "own_state" else of_pool
+        if name != cfg.kind and (read or not family.uses_state):
+            sizes[name] = family.rows_needed(len(roles.domains), len(read), cfg)
     enough = [f"{name} ({size})" for name, size in sizes.items() if size <= roles.n_runs]
     return f", or take one of {', '.join(enough)}." if enough else "."

@@ -97,25 +97,35 @@ def select_estimator(
     The R-loss: Nie and Wager, "Quasi-oracle estimation of heterogeneous treatment effects", Biometrika 108
     (2021). The rule: Breiman et al., "Classification and Regression Trees" (1984), section 3.4.
     """
+    if cfg.nuisance.n_folds < 2:
+        raise AnalysisError(f"estimator.nuisance.n_folds={cfg.nuisance.n_folds}: from 2 to the number of runs.")
     residuals: Residuals | None = None
     losses: dict[str, Floats] = {}
     configs: dict[str, EstimatorConfig] = {}
-    left_out = []
-    for kind, state, degree in CANDIDATES:
+    left_out: dict[str, str] = {}
+    fed: dict[str, Roles] = {}
+    for kind, state, degree in _list_fed(runs):
         own = dataclasses.replace(cfg, kind=kind, state=state, degree=degree, interval="own")
         name = _name(kind, state, degree)
         try:
             roles = assign_roles(runs, cohort, own, outcome)
+            fed[name] = roles
+            configs[name] = dataclasses.replace(own, name=name)
             _check_feasible(roles, own, known_states)
             residuals = residuals or residualise(roles, own.nuisance, seed)
             predicted = predict_out_of_fold(roles, residuals, own, seed)
         except AnalysisError as error:
-            left_out.append(f"{name} ({error})")
+            left_out[name] = str(error)
             continue
         losses[name] = (residuals.outcomes @ roles.outcome_weights - predicted) ** 2
-        configs[name] = dataclasses.replace(own, name=name)
     if not losses:
-        raise AnalysisError(f"estimator=auto: no family fits this table, run more of the sweep: {name_some(left_out)}")
+        _refuse_small(fed, configs)
+        _refuse_incomplete(fed, known_states)
+        faults = dict.fromkeys(left_out.values())
+        if len(faults) == 1:
+            raise AnalysisError(next(iter(faults)))
+        named = name_some(f"{name} ({fault})" for name, fault in left_out.items())
+        raise AnalysisError(f"estimator=auto: no family fits this table: {named}")
     candidates = compare_losses(losses)
     chosen = next(c for c in candidates if c.behind <= c.behind_se)
     # The trial runs judge effects alone; intervals are the user's choice again.
@@ -131,6 +141,44 @@ def compare_losses(losses: Mapping[str, Floats]) -> tuple[Candidate, ...]:
         se = float(difference.std(ddof=1) / np.sqrt(len(difference)))
         rows.append(Candidate(name, float(loss.mean()), float(difference.mean()), se))
     return tuple(rows)
+
+
+def _list_fed(runs: Runs) -> list[tuple[str, str, int]]:
+    """Return the candidates whose state the table has; the first where it has none, which is refused then."""
+    columns = {str(column) for column in runs.frame}
+    has = {
+        "pool": any(f"state.{feature}" in columns for feature in runs.features),
+        "domain": any(f"state.{feature}.{domain}" in columns for feature in runs.features for domain in runs.domains),
+    }
+    return [candidate for candidate in CANDIDATES if has[candidate[1]]] or list(CANDIDATES[:1])
+
+
+def _refuse_small(fed: Mapping[str, Roles], configs: Mapping[str, EstimatorConfig]) -> None:
+    """Refuse a table with fewer runs than the smallest family needs outside every fold."""
+    if not fed:
+        return
+    needed = {name: count_rows_needed(roles, configs[name]) for name, roles in fed.items()}
+    least = min(needed, key=lambda name: needed[name])
+    n, n_folds = fed[least].n_runs, configs[least].nuisance.n_folds
+    if n - -(-n // n_folds) >= needed[least]:
+        return
+    wanted = n
+    while wanted - -(-wanted // n_folds) < needed[least]:
+        wanted += 1
+    raise AnalysisError(
+        f"{n} runs are too few: estimator=auto needs at least {wanted}, since {least}, the smallest family, is "
+        f"tried on {needed[least]} runs outside each of {n_folds} folds. Run more of the sweep."
+    )
+
+
+def _refuse_incomplete(fed: Mapping[str, Roles], known_states: Sequence[str] | None) -> None:
+    """Refuse a target without the states that any family reads; the family that lacks the fewest says which."""
+    if known_states is None or not fed:
+        return
+    lacking = [[name for name in roles.x_names if name not in known_states] for roles in fed.values()]
+    least = min(lacking, key=len)
+    if least:
+        raise AnalysisError(f"target.state: the fit also reads {name_some(least, 20)}; give them.")
 
 
 def _check_feasible(roles: Roles, cfg: EstimatorConfig, known_states: Sequence[str] | None) -> None:

@@ -28,6 +28,7 @@ def main(cfg: SimulateConfig) -> None:
         check_simulation,
         load_arms,
         repeat,
+        replace_nan,
         spell_summary,
         summarise_attained,
         summarise_effects,
@@ -48,15 +49,18 @@ def main(cfg: SimulateConfig) -> None:
     )
     effects, policies = summarise_effects(trials), summarise_policies(trials)
     attained = summarise_attained(trials)
-    rows = {
-        "attained": {name: asdict(mean) for name, mean in attained.items()},
-        "effects": spell_summary(effects),
-        "policies": spell_summary(policies),
-    }
+    content = replace_nan(
+        {
+            "settings": asdict(plain),
+            "attained": {name: asdict(mean) for name, mean in attained.items()},
+            "effects": spell_summary(effects),
+            "policies": spell_summary(policies),
+        }
+    )
     if plain.json:
-        write_json(Path(plain.json), {"settings": asdict(plain), **rows})
+        write_json(Path(plain.json), content)
     if plain.as_json:
-        print(json.dumps({"settings": asdict(plain), **rows}, indent=1))
+        print(json.dumps(content, indent=1, allow_nan=False))
         return
     console = Console(width=max(Console().width, 110))
     console.print(f"{plain.n_repetitions} sweeps; means over them with standard errors", highlight=False)

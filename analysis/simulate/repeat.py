@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -23,13 +24,13 @@ from causalmix.files import fingerprint, read_json, write_json
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over repetitions and its standard error."""
+    """A mean over repetitions and its standard error; NaN is the error of a single repetition."""
 
     value: float
     error: float
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} +- {self.error:.3f}"
+        return f"{self.value:.3f} +- " + ("-" if math.isnan(self.error) else f"{self.error:.3f}")
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,15 @@ def load_policy(name: str) -> PolicyConfig:
 def spell_summary(summary: Summary) -> list[dict[str, Any]]:
     """Return rows for a JSON file."""
     return [{"name": name, **{score: asdict(mean) for score, mean in row.items()}} for name, row in summary.items()]
+
+
+def replace_nan(content: Any) -> Any:
+    """Return content with null for every NaN, the standard error of a single repetition: JSON has none."""
+    if isinstance(content, Mapping):
+        return {name: replace_nan(each) for name, each in content.items()}
+    if isinstance(content, list | tuple):
+        return [replace_nan(each) for each in content]
+    return None if isinstance(content, float) and math.isnan(content) else content
 
 
 def _work(job: Job) -> Trial:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.answer import read_scatter
 from analysis.app import analyse_table
 from analysis.checks.check import FAILED, PASSED, SKIPPED, WARNING
 from analysis.checks.identification import P_DESIGN, judge_design_mean
@@ -108,6 +109,28 @@ def test_a_target_outside_the_support_is_told_and_gets_no_advice_far_out():
     assert np.array_equal(analysis.weights, analysis.target.reference)
     allowed = run(frame, target=far, allow_failed_checks=["CM005"])[1]
     assert not allowed.reason.startswith("[CM005]")
+
+
+def test_a_target_that_breaks_what_holds_in_all_runs_gets_no_advice():
+    frame = make_frame(80)
+    frame["state.again"] = 3.0 * frame["state.hes"] - frame["state.writing_style"]
+    state = {"hes": 0.1, "normalized_loss": 0.0, "writing_style": 0.1, "again": 0.2}
+    checks, _ = run(frame, "constant_dml", target=TargetConfig(state=state))
+    assert checks["CM005"].status == PASSED
+    checks, _ = run(frame, "constant_dml", target=TargetConfig(state=state | {"again": 0.201}))  # rounded by hand
+    assert checks["CM005"].status == PASSED
+    checks, analysis = run(frame, "constant_dml", target=TargetConfig(state=state | {"again": -0.2}))
+    assert checks["CM005"].status == FAILED
+    assert "breaks a relation of again, hes, writing_style that holds exactly in all 80 runs" in checks["CM005"].message
+    assert analysis.advice == "withheld"
+    assert analysis.to_json()["support"]["unrelated"] == ["again", "hes", "writing_style"]
+
+
+def test_as_few_runs_as_features_tell_no_relation():
+    X = np.random.default_rng(0).normal(size=(20, 30))
+    assert not read_scatter(X)[1].any()
+    centred = X - X.mean(axis=0)
+    assert np.allclose(np.einsum("nd,de,ne->n", centred, read_scatter(X)[0], centred), (20 - 1) ** 2 / 20)
 
 
 def test_few_runs_are_told_for_the_forest():

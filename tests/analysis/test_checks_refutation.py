@@ -142,6 +142,7 @@ def test_no_control_is_not_applicable(values):
 
 def test_noise_in_w_moves_nothing_on_a_sound_fit():
     result = judge(RandomCause, make_frame(160))
+    assert result.message.startswith("Noise moves ")  # never a domain, spelt with a capital
     assert result.status == PASSED
     assert 0 < result.value < 1
     again = judge(RandomCause, make_frame(160))

@@ -194,6 +194,7 @@ def test_what_is_missing_or_wrong_is_named(tmp_path):
         (frame, {"cohort": "confirmatoin"}, r"did you mean 'confirmation'\?\); the table has confirmation \(18\)"),
         (frame, {"arm": "design.nam"}, r"no column design\.nam \(did you mean 'design\.name'"),
         (frame, {"by": ["size"]}, "no column size"),
+        (frame, {"unseen": "unseen.av"}, r"no column unseen\.av \(did you mean 'unseen\.avg'"),
         (frame, {"confidence": 1.0}, "from .5 to below 1"),
         (frame, {"mixtures": "a.json"}, "a mapping"),
         (doubled, {}, "more than one run of causalmix_a, seed 0, causalmix_a, seed 1"),

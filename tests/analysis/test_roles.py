@@ -108,6 +108,16 @@ def test_wrong_settings_name_the_right_ones():
         read(frame, OutcomeConfig(name="avg_def"))
 
 
+def test_a_smaller_family_is_named_only_where_the_table_can_feed_it():
+    frame = make_frame(30)
+    with pytest.raises(AnalysisError, match=r"linear_dml.*take one of .*own_state \(20\)"):
+        read(frame, kind="linear_dml", state="pool")
+    pooled = frame[[c for c in frame if c.count(".") < 2 or not c.startswith("state.")]]
+    with pytest.raises(AnalysisError, match=r"take one of constant_dml \(20\).*no_covariates \(20\)") as caught:
+        read(pooled, kind="linear_dml", state="pool")
+    assert "own_state" not in str(caught.value)
+
+
 def test_without_domain_states_the_pool_is_suggested():
     frame = make_frame(60)
     frame = frame[[c for c in frame if c.count(".") < 2 or not c.startswith("state.")]]
@@ -128,6 +138,18 @@ def test_weights_choose_the_outcome():
     roles = read(frame, OutcomeConfig(weights={"math": 1.0, "coding": 3.0}))
     expected = 0.25 * frame["outcome.math"] + 0.75 * frame["outcome.coding"]
     assert np.allclose(roles.Y, expected)
+
+
+def test_an_outcome_that_never_varies_is_refused():
+    frame = make_frame(60).assign(**{"outcome.avg_dev": 5.0})
+    with pytest.raises(AnalysisError, match=r"^outcome\.avg_dev is the same in all 60 runs \(5\).*outcome\.name"):
+        read(frame, per_outcome=False)
+    frame = make_frame(60).assign(**{"outcome.math": 5.0, "outcome.coding": 7.0})
+    with pytest.raises(AnalysisError, match=r"^outcome\.math is the same in all 60 runs"):
+        read(frame, OutcomeConfig(weights={"math": 1.0, "safety": 0.0}))
+    with pytest.raises(AnalysisError, match=r"the weighted mean of outcome\.math, outcome\.coding is the same"):
+        read(frame, OutcomeConfig(weights={"math": 1.0, "coding": 1.0}))
+    assert np.ptp(read(frame, OutcomeConfig(weights={"math": 1.0, "safety": 1.0})).Y) > 0
 
 
 def test_roles_split_the_state():
@@ -161,6 +183,15 @@ def test_few_and_many_domains(n_domains):
     analysis = analyse_table(make_config(), make_runs(frame))[0]
     assert analysis.candidate.weights.sum() == pytest.approx(1.0)
     assert len(analysis.theta) == n_domains
+
+
+@pytest.mark.parametrize("coordinates", ["ilr", "alr", "tangent"])
+def test_two_domains_have_one_log_ratio(coordinates):
+    cfg = make_config("constant_dml", "causalmix_s")
+    cfg.estimator = dataclasses.replace(cfg.estimator, coordinates=coordinates)
+    analysis = analyse_table(cfg, make_runs(make_frame(60, domains=("code", "math"))))[0]
+    assert analysis.candidate.weights.sum() == pytest.approx(1.0)
+    assert "CM004" in {check.code for check in analysis.checks if check.value is not None}
 
 
 @pytest.mark.parametrize(

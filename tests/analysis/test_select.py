@@ -11,7 +11,7 @@ from analysis.estimators.select import CANDIDATES, compare_losses, select_estima
 from analysis.fitted import fit_table
 from analysis.roles import assign_roles
 from analysis.simulate.world import draw_table, make_world
-from causalmix.config import DialsConfig, EstimatorConfig, NuisanceConfig, OutcomeConfig
+from causalmix.config import DialsConfig, EstimatorConfig, NuisanceConfig, OutcomeConfig, TargetConfig
 from causalmix.errors import AnalysisError
 from tests.analysis.synthetic import make_config, make_frame, make_runs
 
@@ -67,11 +67,23 @@ def test_the_rule_takes_the_first_within_one_standard_error():
 def test_auto_s_choice_stands_in_the_answer_and_a_table_too_small_for_any_is_refused():
     table = fit_table(make_config("auto"), make_runs(make_frame(120)))
     assert table.cfg.estimator.kind != "auto"
-    with pytest.raises(
-        AnalysisError,
-        match=r"estimator=auto: no family fits this table, run more of the sweep: constant_dml \(.*are needed\)",
-    ):
+    with pytest.raises(AnalysisError, match=r"^12 runs are too few: estimator=auto needs at least \d\d, .* Run more"):
         fit_table(make_config("auto"), make_runs(make_frame(12)))
+
+
+def test_auto_says_what_the_target_s_state_lacks():
+    frame = make_frame(60)
+    frame = frame[[name for name in frame if not (name.startswith("state.") and name.count(".") == 2)]]
+    cfg = make_config("auto", target=TargetConfig(state={"hes": 0.0}))
+    with pytest.raises(
+        AnalysisError, match=r"^target\.state: the fit also reads normalized_loss, writing_style; give them\.$"
+    ):
+        fit_table(cfg, make_runs(frame))
+    with pytest.raises(AnalysisError, match=r"^3 runs are too few: estimator=auto needs at least 25, since const"):
+        fit_table(cfg, make_runs(frame[:3]))
+    none = frame[[name for name in frame if not name.startswith("state.")]]
+    with pytest.raises(AnalysisError, match=r"^estimator\.state=pool: the table has no column state\.<feature>\."):
+        fit_table(make_config("auto"), make_runs(none))
 
 
 def test_a_judged_forest_says_the_same_with_wider_intervals():

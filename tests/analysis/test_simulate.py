@@ -15,6 +15,7 @@ from analysis.simulate.repeat import (
     load_arms,
     load_estimator,
     repeat,
+    replace_nan,
     summarise_effects,
     summarise_policies,
 )
@@ -145,6 +146,17 @@ def test_the_command_prints_both_tables_and_writes_json(tmp_path):
     )
     assert refused.returncode == 2
     assert "allowed: none, linear, smooth, step, tree" in refused.stderr + refused.stdout
+
+
+def test_a_single_repetition_has_no_standard_error(tmp_path):
+    settings = ["dials.n_runs=60", "n_repetitions=1", "n_targets=1", "estimators=[constant_dml]", "policies=[equal]"]
+    command = [sys.executable, "-m", "analysis.simulate", *settings, "n_workers=1", f"json={tmp_path}/a.json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "+- -" in done.stdout
+    assert "nan" not in done.stdout
+    written = json.loads((tmp_path / "a.json").read_text())
+    assert written["policies"][0]["regret"]["error"] is None
+    assert replace_nan({"a": [1.0, float("nan")]}) == {"a": [1.0, None]}
 
 
 def test_who_must_learn_the_form_of_effects_knows_less_than_who_is_told():

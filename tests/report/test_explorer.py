@@ -18,7 +18,7 @@ from analysis.report.explorer import build_explorer
 from analysis.report.page import hash_script
 from causalmix.config import AnalysisConfig, EstimatorConfig, NuisanceConfig, PolicyConfig, TargetConfig
 from causalmix.mixture.simplex import Box, project_to_box
-from tests.analysis.synthetic import DOMAINS, make_frame, make_runs
+from tests.analysis.synthetic import DOMAINS, make_config, make_frame, make_runs
 from tests.browser.session import find_violations, keep_screenshot, open_page, start_browser
 
 FAMILIES = {
@@ -184,6 +184,20 @@ def test_keys_move_sliders_and_numbers_and_a_button_brings_them_back(browser, re
         assert (shares.all_inner_texts(), gain.inner_text()) == before
         assert not page.locator("[data-show=command]").is_visible()
         expect(page.get_by_role("status")).to_have_text(re.compile("^Advice given. Gain .* points, from .* code .* %"))
+
+
+def test_a_state_that_breaks_what_holds_in_all_runs_gets_no_advice(browser, tmp_path):
+    frame = make_frame(60, noise=0.3)
+    frame["state.again"] = frame["state.hes"]
+    cfg = make_config("constant_dml", n_placebo=0)
+    path = write_report(*analyse_table(cfg, make_runs(frame), progress=False), tmp_path / "report.html")
+    with open_page(browser, path.as_uri()) as page:
+        assert page.evaluate("explorer.answer().support.unrelated") == []
+        page.evaluate(SETTINGS, [["x-state-0", 0.3]])
+        support = page.evaluate("explorer.answer().support")
+        assert support["unrelated"] == ["again", "hes"]
+        assert support["isFar"]
+        assert "breaks a relation of again, hes" in page.evaluate("explorer.answer().reason")
 
 
 def test_warnings_and_withheld_advice(browser, report):

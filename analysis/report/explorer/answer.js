@@ -93,12 +93,17 @@ class Explorer {
   // The Mahalanobis distance of a state from the runs' mean, and the features outside their range.
   measureSupport(state) {
     const { support } = this.content;
-    if (!support) return { distance: 0, limit: 0, outside: [], holds: true, isFar: false };
-    const distance = Math.sqrt(quadratic(support.inverse, state.map((value, j) => value - support.mean[j])));
+    if (!support) return { distance: 0, limit: 0, outside: [], unrelated: [], holds: true, isFar: false };
+    const deviation = state.map((value, j) => value - support.mean[j]);
+    const distance = Math.sqrt(quadratic(support.inverse, deviation));
+    // Features that break a relation which holds exactly in all runs: no distance can be told there.
+    const gaps = support.off.map((row) => Math.abs(sum(row.map((weight, j) => weight * deviation[j]))));
+    const unrelated = support.names.filter((_, j) => gaps[j] > support.off_limit);
     const outside = this.content.state.filter((f, j) => state[j] < f.least || state[j] > f.greatest).map((f) => f.name);
-    const holds = distance <= support.limit && !outside.length;
-    const isFar = !holds && support.far !== null && distance > support.far * support.limit;
-    return { distance, limit: support.limit, outside, holds, isFar };
+    const holds = distance <= support.limit && !outside.length && !unrelated.length;
+    const tooFar = unrelated.length > 0 || distance > support.far * support.limit;
+    const isFar = !holds && support.far !== null && tooFar;
+    return { distance, limit: support.limit, outside, unrelated, holds, isFar };
   }
 
   // The residual leverage of a mixture at a state.
@@ -114,7 +119,10 @@ class Explorer {
     const reasons = this.content.blocking.slice();
     if (support.isFar) {
       const { code } = this.content.support;
-      reasons.push(`[${code}] The state is more than ${this.content.support.far} times as far out as 95 % of the runs.`);
+      const why = support.unrelated.length
+        ? `The state breaks a relation of ${support.unrelated.join(", ")} that holds exactly in all runs.`
+        : `The state is more than ${this.content.support.far} times as far out as 95 % of the runs.`;
+      reasons.push(`[${code}] ${why}`);
     }
     if (reasons.length) return { advice: "withheld", reason: reasons.join(" ") };
     if (Math.max(...mixture.map((share, k) => Math.abs(share - reference[k]))) < 1e-9) {

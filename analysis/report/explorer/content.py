@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.answer import OFF_RELATION, read_scatter
 from analysis.checks.check import FAILED
 from analysis.checks.quality import FAR, TargetSupport
 from analysis.estimators.judged import JudgedEffects
@@ -178,11 +179,13 @@ def _describe_support(analysis: Analysis, roles: Roles) -> dict[str, Any] | None
     """Describe how far a state lies out, as :func:`analysis.answer.measure_support` has it."""
     if not roles.x_names:
         return None
-    inverse = np.linalg.pinv(np.atleast_2d(np.cov(roles.X, rowvar=False)), hermitian=True)
+    inverse, off = read_scatter(roles.X)
     return {
         "names": list(roles.x_names),
         "mean": roles.X.mean(axis=0).tolist(),
         "inverse": inverse.tolist(),
+        "off": off.tolist() if off.any() else [],
+        "off_limit": OFF_RELATION,
         "limit": analysis.support.distance_limit,
         "far": None if TargetSupport.code in analysis.overruled else FAR,
         "code": TargetSupport.code,
