@@ -7,7 +7,6 @@ python launch.py experiment=demo                            pool to mixture to r
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from causalmix.config import register_schemas, resolve
-from causalmix.entry import end_with_message, run_command
+from causalmix.entry import end_with_message, hold_threads, run_command
 from hydra_plugins.causalmix_sweeper.sweeper import CausalMixSweeper
 
 
@@ -54,7 +53,7 @@ def run(config: DictConfig) -> Any:
 
 def main() -> int:
     """Register what Hydra must know before it composes, then hand over to it."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    hold_threads()
     register_schemas()
     Plugins.instance().register(CausalMixSweeper)
     OmegaConf.register_new_resolver("policy_weights", fit_policy_weights, use_cache=False, replace=True)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from causalmix.config import AnalysisConfig, register_schemas
 from causalmix.config.folder import find_conf
-from causalmix.entry import end_with_message, run_command
+from causalmix.entry import end_with_message, hold_threads, run_command
 
 register_schemas()
 
@@ -32,4 +32,5 @@ def main(cfg: AnalysisConfig) -> None:
 
 
 if __name__ == "__main__":
+    hold_threads()
     sys.exit(run_command(main, sys.argv))

@@ -3,7 +3,8 @@
 The peer cross-fits LightGBM for outcome and treatment inside econml and grows 1000 trees, at the faster of one
 thread and all cores. Ours, on one thread, cross-fits once, outside, and grows 1000 trees by the cheaper criterion, or
 fits the Gaussian process, which holds both nuisances itself. Nobody is told the design. All are judged by the
-out-of-fold R-loss on one set of residuals, of the known truth.
+out-of-fold R-loss on one set of residuals, of the known truth. Beside other work the peer's threads wait for each other:
+its row of all cores then says little, and the ratio is to the other.
 
     python benchmarks/estimator_speed.py [--full] [--repetitions N] [--cells K=3] [--json FILE]
 """
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -82,8 +82,6 @@ def time_fit(fit: Callable[[], Predict], X: Floats) -> tuple[float, Predict]:
 def main() -> None:
     """Print one line a number of domains and estimator."""
     started = time.perf_counter()
-    # The peer's threads are to wait asleep: on a machine with other work, spinning makes them many times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     options = parse_options(str(__doc__), repetitions=2, full=5)
     print(f"{'K':>3} {'estimator':36} {'seconds':>18} {'times faster':>12} {'R-loss over the truth':>22}")
     rows, ours = [], {name: load_ours(name) for name in ("causal_forest", "varying_coefficient_gp")}

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from causalmix.config import SimulateConfig, register_schemas
 from causalmix.config.folder import find_conf
-from causalmix.entry import end_with_message, run_command
+from causalmix.entry import end_with_message, hold_threads, run_command
 
 register_schemas()
 
@@ -81,4 +81,5 @@ def main(cfg: SimulateConfig) -> None:
 
 
 if __name__ == "__main__":
+    hold_threads()
     sys.exit(run_command(main, sys.argv))

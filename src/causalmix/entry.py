@@ -45,6 +45,15 @@ _HOW_TO_QUOTE = (
 )
 
 
+def hold_threads() -> None:
+    """Give linear algebra one thread, unless the environment says how many; before it is loaded.
+
+    Fits are of hundreds of runs: threads wait for each other longer than they compute, refits share the cores by
+    themselves, and sums that threads make differ in the last bit from those of one.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 def run_command(application: Callable[[], Any], arguments: Sequence[str]) -> int:
     """Run a Hydra application; a user's mistake ends as one message and exit status 2.
 

@@ -120,3 +120,18 @@ def test_a_full_disk_ends_any_command_with_a_message(
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("module", ["analysis", "analysis.simulate"])
+@pytest.mark.parametrize(("given", "held"), [(None, "1"), ("3", "3")])
+def test_an_analysis_holds_linear_algebra_to_one_thread(module, given, held):
+    code = (
+        f"import os, runpy, sys; sys.argv = ['x', '--help']\n"
+        f"try: runpy.run_module('{module}', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "print(os.environ['OMP_NUM_THREADS'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment |= {"OMP_NUM_THREADS": given} if given else {}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == held, done.stderr
