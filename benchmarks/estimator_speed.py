@@ -3,8 +3,8 @@
 The peer cross-fits LightGBM for outcome and treatment inside econml and grows 1000 trees, at the faster of one
 thread and all cores. Ours, on one thread, cross-fits once, outside, and grows 1000 trees by the cheaper criterion, or
 fits the Gaussian process, which holds both nuisances itself. Nobody is told the design. All are judged by the
-out-of-fold R-loss on one set of residuals, of the known truth. Beside other work the peer's threads wait for each other:
-its row of all cores then says little, and the ratio is to the other.
+out-of-fold R-loss on one set of residuals, of the known truth. Beside other work the peer's threads wait for each
+other: its row of all cores then says little, and the ratio is to the other.
 
     python benchmarks/estimator_speed.py [--full] [--repetitions N] [--cells K=3] [--json FILE]
 """
