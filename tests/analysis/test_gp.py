@@ -74,7 +74,7 @@ def make_options(n: int = 60, n_options: int | None = None):
     expanded = steps.expand(points)[:, :n_options]
     if n_options:
         y = y + 0.9 * expanded[:, 1, 0]
-    gram = make_gram(expanded, solve(K, y[:, None], y), y)
+    gram = make_gram(expanded.reshape(len(y), -1), solve(K, y[:, None], y), y)
     return K, y, expanded, list_options(gram, expanded.shape[2], expanded.shape[1], single=True)
 
 
@@ -287,7 +287,7 @@ def test_nested_steps_are_regions_inside_their_parent():
     assert np.allclose(steps.evaluate(points.X).mean(axis=0), 0)
     kernel = Kernel(columns, "matern32", False)
     solved = solve(kernel.covariance(kernel.start(), points), y[:, None], y)
-    gram = make_gram(steps.expand(points), solved, y)
+    gram = make_gram(steps.expand(points).reshape(len(y), -1), solved, y)
     options = list_options(gram, 4, steps.n_simple, single=True)
     assert np.exp(options.log_prior).sum() == pytest.approx(1.0)
     found = find_steps(options, (0.7,))[0]

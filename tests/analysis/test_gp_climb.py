@@ -95,3 +95,18 @@ def test_hyper_parameters_find_the_noise():
     rng = np.random.default_rng(0)
     y = np.linalg.cholesky(kernel.covariance(truth, points)) @ rng.normal(size=200)
     assert np.exp(fit_values(kernel, points, y, 60)[4]) == pytest.approx(0.1, rel=0.3)
+
+
+@pytest.mark.parametrize("searched", [True, False])
+def test_the_inverse_is_that_of_the_covariance_with_its_base_where_a_search_ended_and_elsewhere(searched):
+    points, columns, y = make_points(n=60)
+    kernel = Kernel(columns, "matern52", True)
+    base = 0.3 * np.outer(points.R.sum(axis=1), points.R.sum(axis=1))
+    evidence = Evidence(kernel, points, y, base)
+    values = evidence.maximise(60) if searched else kernel.start()
+    assert bool(evidence._ended) == searched
+    expected = solve(kernel.covariance(values, points) + base, y[:, None], y)
+    inverse, log_evidence = evidence.invert(values)
+    assert np.allclose(inverse, expected.inverse, atol=1e-6 * np.abs(expected.inverse).max())
+    assert log_evidence == pytest.approx(expected.log_evidence)
+    assert evidence.score(values) == pytest.approx(expected.log_evidence)

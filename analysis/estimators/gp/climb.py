@@ -19,11 +19,15 @@ JITTER = 1e-8  # added to the diagonal of a covariance
 
 
 class Evidence:
-    """Log evidence of hyper-parameters on some runs, whose pairs are measured once."""
+    """Log evidence of hyper-parameters on some runs, whose pairs are measured once.
 
-    def __init__(self, kernel: Kernel, points: Points, y: Floats):
-        self.kernel, self.points, self.y = kernel, points, y
+    ``base`` (n, n) is a covariance that is always added to the kernel's.
+    """
+
+    def __init__(self, kernel: Kernel, points: Points, y: Floats, base: Floats | None = None):
+        self.kernel, self.points, self.y, self.base = kernel, points, y, base
         self.distances = kernel.measure(points)
+        self._ended: dict[bytes, _Place] = {}  # where searches without extra did, by hyper-parameters
 
     def maximise(
         self, max_search: int, extra: Floats | None = None, known: Floats | None = None, fixed: tuple[int, ...] = ()
@@ -49,7 +53,7 @@ class Evidence:
         """
         from scipy.optimize import minimize
 
-        climb = _Climb(self, self.kernel.start() if known is None else known, extra, fixed)
+        climb = _Climb(self, self.kernel.start() if known is None else known, self._join(extra), fixed)
         found = minimize(
             climb.cost,
             climb.start,
@@ -58,22 +62,43 @@ class Evidence:
             method="trust-exact",
             options={"maxiter": max_search, "gtol": SLOPE},
         )
-        return climb.place(found.x)
+        values = climb.place(found.x)
+        if extra is None and climb.turned is not None and np.array_equal(climb.turned.u, found.x):
+            self._ended[values.tobytes()] = climb.turned
+        return values
+
+    def invert(self, values: Floats) -> tuple[Floats, float]:
+        """Return ``K^-1`` (n, n) without extra and the log evidence; the search's own where it ended there."""
+        from scipy.linalg import lapack
+
+        ended = self._ended.get(values.tobytes())
+        if ended is not None and ended.solution is not None:
+            upper, solution = ended.inverse, ended.solution
+        else:
+            total, _ = self.kernel.differentiate(values, self.distances)
+            solution = self.solve(total, self.base)
+            upper, _ = lapack.dpotri(solution.factor, lower=0)
+        return np.triu(upper) + np.triu(upper, 1).T, solution.log_evidence
 
     def score(self, values: Floats, extra: Floats | None = None) -> float:
         """Return ``log N(y; 0, K)``, with ``extra`` (n, n) added to K."""
         total, _ = self.kernel.differentiate(values, self.distances)
-        return self.solve(total, extra).log_evidence
+        return self.solve(total, self._join(extra)).log_evidence
 
     def score_scales(self, values: Floats, which: int, scales: Floats, extra: Floats | None = None) -> list[float]:
         """Return :meth:`score` with one log scale (s_g, s_c, s_l, s_v or s_e) changed: K is linear in its square."""
         total, slopes = self.kernel.differentiate(values, self.distances)
         slope = next(itertools.islice(slopes, which, None))
         moves = 0.5 * np.expm1(2.0 * (scales - values[which]))
-        return [self.solve(total + move * slope, extra).log_evidence for move in moves]
+        added = self._join(extra)
+        return [self.solve(total + move * slope, added).log_evidence for move in moves]
+
+    def _join(self, extra: Floats | None) -> Floats | None:
+        """Return all that is added to the kernel's covariance."""
+        return extra if self.base is None else self.base if extra is None else self.base + extra
 
     def solve(self, total: Floats, extra: Floats | None) -> _Solution:
-        """Solve the covariance of all pairs (m,) for y.
+        """Solve the covariance of all pairs (m,), with ``extra`` (n, n) added, for y.
 
         Raises
         ------
@@ -112,6 +137,7 @@ class _Climb:
         self.centre, self.sd = (each[self.free] for each in (evidence.kernel.start(), evidence.kernel.prior_sd()))
         self.start = (known[self.free] - self.centre) / self.sd
         self.at: _Place | None = None
+        self.turned: _Place | None = None  # the last whose slope was asked for: where the search stands
 
     def place(self, u: Floats) -> Floats:
         """Return all hyper-parameters."""
@@ -125,7 +151,8 @@ class _Climb:
 
     def slope(self, u: Floats) -> Floats:
         """Return the derivative of the cost."""
-        return self._visit(u).turn[0]
+        self.turned = self._visit(u)
+        return self.turned.turn[0]
 
     def curvature(self, u: Floats) -> Floats:
         """Return the average information, and the prior's."""
@@ -153,6 +180,14 @@ class _Place:
         self.cost = -self.solution.log_evidence + 0.5 * float(u @ u)
 
     @cached_property
+    def inverse(self) -> Floats:
+        """Return the upper triangle of ``K^-1`` (n, n); what stands below it means nothing."""
+        from scipy.linalg import lapack
+
+        assert self.solution is not None
+        return np.asarray(lapack.dpotri(self.solution.factor, lower=0)[0])
+
+    @cached_property
     def turn(self) -> Pair:
         """Return slope and curvature: of ``dK_i``, only ``dK_i K^-1 y`` and ``tr(K^-1 dK_i)`` are needed."""
         from scipy.linalg import blas, lapack
@@ -160,12 +195,11 @@ class _Place:
         solution, sd, free = self.solution, self.climb.sd, set(self.climb.free.tolist())
         if solution is None:  # nowhere that a search stays
             return self.u, np.eye(len(self.u))
-        inverse, _ = lapack.dpotri(solution.factor, lower=0)
-        pairs, _ = lapack.dtrttp(inverse, uplo="U")
+        pairs, _ = lapack.dtrttp(self.inverse, uplo="U")
         pairs[self.climb.evidence.distances.diagonal] *= 0.5
-        moved, traces = np.empty((len(inverse), len(sd)), order="F"), np.empty(len(sd))
+        moved, traces = np.empty((len(self.inverse), len(sd)), order="F"), np.empty(len(sd))
         for k, slope in enumerate(each for i, each in enumerate(self.slopes) if i in free):
-            moved[:, k] = blas.dspmv(len(inverse), sd[k], slope, solution.alpha)
+            moved[:, k] = blas.dspmv(len(self.inverse), sd[k], slope, solution.alpha)
             traces[k] = 2.0 * sd[k] * (slope @ pairs)  # every pair stands for two
         solved, _ = lapack.dpotrs(solution.factor, moved, lower=0)
         return self.u - 0.5 * (solution.alpha @ moved - traces), np.eye(len(sd)) + 0.5 * moved.T @ solved

@@ -164,10 +164,8 @@ class Options:
         return Options(self.gram.take(union), tuple(moved), self.n_effects, (self, kept)), union
 
 
-def make_gram(expanded: Floats, solved: Solved, y: Floats) -> Gram:
-    """Project the expanded steps (n, C, q) on a solved process; ``y`` (n,) is the weighted mean outcome."""
-    # Coefficients stand together in memory: options gather theirs.
-    F = np.asfortranarray(expanded.reshape(len(expanded), -1))
+def make_gram(F: Floats, solved: Solved, y: Floats) -> Gram:
+    """Project the regressors of steps (n, m) on a solved process; ``y`` (n,) is the weighted mean outcome."""
     half = (F.T @ solved.inverse).T
     return Gram(F, half, half.T @ y, F.T @ solved.alpha)
 

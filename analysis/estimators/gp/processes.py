@@ -164,14 +164,15 @@ class _Search:
     def __init__(self, kernel: Kernel, runs: Runs, cfg: EstimatorConfig):
         self.kernel, self.runs, self.cfg = kernel, runs, cfg
         self.points = runs.points.take(runs.searched)
-        self.evidence = Evidence(kernel, self.points, runs.y[runs.searched])
         self.common = runs.common.covariance()
-        self.common_of_searched = self.common[np.ix_(runs.searched, runs.searched)]
+        some = np.ix_(runs.searched, runs.searched)
+        self.evidence = Evidence(kernel, self.points, runs.y[runs.searched], self.common[some])
+        self.laid_out: tuple[Steps, Floats] | None = None  # regressors of the steps last asked for
 
     def fit(self, start: Floats | None = None, extra: Floats | None = None, fixed: tuple[int, ...] = ()) -> Floats:
         """Return hyper-parameters, found from others by fewer steps."""
         most = self.cfg.max_search if start is None else min(self.cfg.max_search, N_REFITTED)
-        return self.evidence.maximise(most, self._add_common(extra), start, fixed)
+        return self.evidence.maximise(most, extra, start, fixed)
 
     def follow(
         self,
@@ -226,14 +227,19 @@ class _Search:
         return _Track(values, self._weigh(values, guess.extra, fixed) + guess.log_prior, guess, solved, options)
 
     def _solve(self, values: Floats) -> Solved:
+        if len(self.points.X) == len(self.runs.y):
+            inverse, log_evidence = self.evidence.invert(values)
+            return Solved(inverse, inverse @ self.runs.outcomes, log_evidence)
         K = self.kernel.covariance(values, self.runs.points) + self.common
         return solve(K, self.runs.outcomes, self.runs.y)
 
     def _list_options(self, steps: Steps, solved: Solved) -> Options:
-        expanded = steps.expand(self.runs.points)
-        gram = make_gram(expanded, solved, self.runs.y)
+        if self.laid_out is None or self.laid_out[0] is not steps:
+            # Coefficients stand together in memory: options gather theirs.
+            self.laid_out = steps, np.asfortranarray(steps.expand(self.runs.points).reshape(len(self.runs.y), -1))
+        gram = make_gram(self.laid_out[1], solved, self.runs.y)
         # Where every effect sees its own state, a threshold is one in all of them.
-        return list_options(gram, expanded.shape[2], steps.n_simple, single=self.kernel.is_shared)
+        return list_options(gram, self.points.Z.shape[1] + 1, steps.n_simple, single=self.kernel.is_shared)
 
     def _cover(self, guess: _Guess, options: Options, found: Chosen, size: float, *, is_early: bool) -> _Guess:
         """Return what some steps add to the covariance; around those first found, and found next, more are proposed.
@@ -252,16 +258,12 @@ class _Search:
 
     def _weigh(self, values: Floats, extra: Floats | None, fixed: tuple[int, ...]) -> float:
         """Return the log evidence, averaged over the size of the line or curve where there is one."""
-        part, more = LINEAR_PART if SMOOTH_PART in fixed else SMOOTH_PART, self._add_common(extra)
+        part = LINEAR_PART if SMOOTH_PART in fixed else SMOOTH_PART
         if part in fixed:
-            return self.evidence.score(values, more)
+            return self.evidence.score(values, extra)
         sizes = self.kernel.start()[part] + self.kernel.prior_sd()[part] * SIZES
-        logs = self.evidence.score_scales(values, part, sizes, more) - 0.5 * SIZES**2
+        logs = self.evidence.score_scales(values, part, sizes, extra) - 0.5 * SIZES**2
         return float(np.logaddexp.reduce(logs) - np.logaddexp.reduce(-0.5 * SIZES**2))
-
-    def _add_common(self, extra: Floats | None) -> Floats:
-        """Return the covariance of the searched runs that does not depend on hyper-parameters."""
-        return self.common_of_searched if extra is None else self.common_of_searched + extra
 
 
 def _finish(runs: Runs, track: _Track, share: float, sizes: list[float], seed: int) -> Process:
