@@ -27,7 +27,7 @@ class Evidence:
     def __init__(self, kernel: Kernel, points: Points, y: Floats, base: Floats | None = None):
         self.kernel, self.points, self.y, self.base = kernel, points, y, base
         self.distances = kernel.measure(points)
-        self._ended: dict[bytes, _Place] = {}  # where searches without extra did, by hyper-parameters
+        self._ended: dict[bytes, _Solution] = {}  # where searches without extra did, by hyper-parameters
 
     def maximise(
         self, max_search: int, extra: Floats | None = None, known: Floats | None = None, fixed: tuple[int, ...] = ()
@@ -63,22 +63,18 @@ class Evidence:
             options={"maxiter": max_search, "gtol": SLOPE},
         )
         values = climb.place(found.x)
-        if extra is None and climb.turned is not None and np.array_equal(climb.turned.u, found.x):
-            self._ended[values.tobytes()] = climb.turned
+        place = climb.turned
+        if extra is None and place is not None and place.solution is not None and np.array_equal(place.u, found.x):
+            self._ended[values.tobytes()] = place.solution
         return values
 
     def invert(self, values: Floats) -> tuple[Floats, float]:
         """Return ``K^-1`` (n, n) without extra and the log evidence; the search's own where it ended there."""
-        from scipy.linalg import lapack
-
-        ended = self._ended.get(values.tobytes())
-        if ended is not None and ended.solution is not None:
-            upper, solution = ended.inverse, ended.solution
-        else:
+        solution = self._ended.get(values.tobytes())
+        if solution is None:
             total, _ = self.kernel.differentiate(values, self.distances)
             solution = self.solve(total, self.base)
-            upper, _ = lapack.dpotri(solution.factor, lower=0)
-        return np.triu(upper) + np.triu(upper, 1).T, solution.log_evidence
+        return np.triu(solution.inverse) + np.triu(solution.inverse, 1).T, solution.log_evidence
 
     def score(self, values: Floats, extra: Floats | None = None) -> float:
         """Return ``log N(y; 0, K)``, with ``extra`` (n, n) added to K."""
@@ -126,6 +122,13 @@ class _Solution:
     factor: Floats
     alpha: Floats
     log_evidence: float
+
+    @cached_property
+    def inverse(self) -> Floats:
+        """Return the upper triangle of ``K^-1`` (n, n); what stands below it means nothing."""
+        from scipy.linalg import lapack
+
+        return np.asarray(lapack.dpotri(self.factor, lower=0)[0])
 
 
 class _Climb:
@@ -180,14 +183,6 @@ class _Place:
         self.cost = -self.solution.log_evidence + 0.5 * float(u @ u)
 
     @cached_property
-    def inverse(self) -> Floats:
-        """Return the upper triangle of ``K^-1`` (n, n); what stands below it means nothing."""
-        from scipy.linalg import lapack
-
-        assert self.solution is not None
-        return np.asarray(lapack.dpotri(self.solution.factor, lower=0)[0])
-
-    @cached_property
     def turn(self) -> Pair:
         """Return slope and curvature: of ``dK_i``, only ``dK_i K^-1 y`` and ``tr(K^-1 dK_i)`` are needed."""
         from scipy.linalg import blas, lapack
@@ -195,11 +190,11 @@ class _Place:
         solution, sd, free = self.solution, self.climb.sd, set(self.climb.free.tolist())
         if solution is None:  # nowhere that a search stays
             return self.u, np.eye(len(self.u))
-        pairs, _ = lapack.dtrttp(self.inverse, uplo="U")
+        pairs, _ = lapack.dtrttp(solution.inverse, uplo="U")
         pairs[self.climb.evidence.distances.diagonal] *= 0.5
-        moved, traces = np.empty((len(self.inverse), len(sd)), order="F"), np.empty(len(sd))
+        moved, traces = np.empty((len(self.climb.evidence.y), len(sd)), order="F"), np.empty(len(sd))
         for k, slope in enumerate(each for i, each in enumerate(self.slopes) if i in free):
-            moved[:, k] = blas.dspmv(len(self.inverse), sd[k], slope, solution.alpha)
+            moved[:, k] = blas.dspmv(len(moved), sd[k], slope, solution.alpha)
             traces[k] = 2.0 * sd[k] * (slope @ pairs)  # every pair stands for two
         solved, _ = lapack.dpotrs(solution.factor, moved, lower=0)
         return self.u - 0.5 * (solution.alpha @ moved - traces), np.eye(len(sd)) + 0.5 * moved.T @ solved
